@@ -1,0 +1,1 @@
+"""tocsin schedules Python callables to run later, once or periodically."""

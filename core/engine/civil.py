@@ -1,0 +1,76 @@
+# cython: annotation_typing=False
+"""Civil-date arithmetic of the proleptic Gregorian calendar, on integers.
+
+Days are counted from 0000-03-01, so that no day of the years 1 to 9999 is negative and the
+leap day ends the counted year; the method is Howard Hinnant's ("chrono-compatible low-level
+date algorithms"). All functions take O(1) and check nothing: their callers do.
+"""
+
+from __future__ import annotations
+
+
+def days_from_civil(year: int, month: int, day: int) -> int:
+    """Count the days from 0000-03-01 to a date of the years 1 to 9999."""
+    if month > 2:
+        month -= 3
+    else:
+        month += 9
+        year -= 1
+    leaps = year // 4 - year // 100 + year // 400
+    return year * 365 + leaps + (153 * month + 2) // 5 + day - 1
+
+
+def civil_from_days(days: int) -> int:
+    """Invert `days_from_civil`: ``year << 9 | month << 5 | day``."""
+    era = days // 146097
+    days -= era * 146097
+    year = (days - days // 1460 + days // 36524 - days // 146096) // 365
+    days -= 365 * year + year // 4 - year // 100
+    month = (5 * days + 2) // 153
+    day = days - (153 * month + 2) // 5 + 1
+    year += era * 400
+    if month < 10:
+        month += 3
+    else:
+        month -= 9
+        year += 1
+    return (year * 16 + month) * 32 + day
+
+
+def month_length(year: int, month: int) -> int:
+    """Count the days of a month."""
+    if month != 2:
+        return 30 + ((month + month // 8) & 1)
+    if year % 4 or (year % 100 == 0 and year % 400):
+        return 28
+    return 29
+
+
+def weekday(days: int) -> int:
+    """Tell the day of the week, Monday being 0, of a day counted from 0000-03-01."""
+    return (days + 2) % 7
+
+
+def iso_week(days: int) -> int:
+    """Tell the ISO 8601 week number, 1 to 53, of a day counted from 0000-03-01."""
+    thursday = days - (days + 2) % 7 + 3
+    year = civil_from_days(thursday) // 512
+    return (thursday - days_from_civil(year, 1, 1)) // 7 + 1
+
+
+def seconds_from_micros(local: int) -> int:
+    """Turn local microseconds since 1970 into whole seconds since 0000-03-01, rounded down."""
+    days = 719468
+    return (local + days * 86400 * 1000000) // 1000000
+
+
+def micros_from_seconds(seconds: int) -> int:
+    """Invert `seconds_from_micros`."""
+    days = 719468
+    return (seconds - days * 86400) * 1000000
+
+
+def forever() -> int:
+    """Give the instant after every other one, 2 to the 62nd; its negative is before them all."""
+    one = 1
+    return one << 62

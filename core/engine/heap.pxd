@@ -1,0 +1,43 @@
+cimport cython
+from cpython.array cimport array
+from libc.stdint cimport int32_t, int64_t
+from tocsin.engine cimport capi
+
+@cython.final
+cdef class DueHeap:
+    cdef array _when, _order, _slot, _place, _turn
+    cdef list _items
+    cdef int64_t _size, _free, _arrivals
+    cdef object __weakref__
+
+    @cython.locals(when=int64_t, slot=int64_t, turn=int64_t)
+    cpdef object push(self, object instant, object item)
+    @cython.locals(slot=int64_t)
+    cpdef object peek(self)
+    @cython.locals(instant=int64_t, most=int64_t, due=list, when=int64_t)
+    cpdef list pop_due(self, object now, object limit=*)
+    @cython.locals(when=int64_t, slot=int64_t)
+    cpdef object rearm(self, object instant)
+    @cython.locals(when=int64_t, place=int64_t, slot=int64_t)
+    cpdef object rekey(self, object handle, object instant)
+    cpdef object remove(self, object handle)
+    @cython.locals(slot=int64_t)
+    cdef object _grow(self)
+    @cython.locals(number=object, slot=int64_t, place=int64_t)
+    cdef int64_t _find(self, object handle) except -1
+    @cython.locals(slot=int64_t, item=object, last=int64_t, when=int64_t, order=int64_t)
+    cdef object _take(self, int64_t place)
+    @cython.locals(slot=int64_t, turns="int32_t*")
+    cdef object _release(self, int64_t place)
+    cdef object _settle(self, int64_t place, int64_t when, int64_t order, int64_t slot)
+
+@cython.locals(number=object)
+cdef int64_t moment(object instant) except? -1
+
+@cython.locals(
+    start=int64_t, up=int64_t, child=int64_t, end=int64_t, least=int64_t,
+)
+cdef void settle(
+    int64_t* whens, int64_t* orders, int32_t* slots, int32_t* places, int64_t size,
+    int64_t place, int64_t when, int64_t order, int64_t slot,
+) noexcept nogil

@@ -1,0 +1,256 @@
+# cython: annotation_typing=False
+"""An indexed heap of due entries: the earliest in O(1), any by its handle in O(log n).
+
+A 4-ary implicit heap over parallel arrays: children of one entry share a cache line, and a
+comparison never leaves the arrays (see LaMarca and Ladner, "The influence of caches on the
+performance of heaps", 1996). An entry costs 36 bytes and its share of the spare room that
+growing arrays keep. Not thread-safe: its owner holds a lock.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from operator import index
+from typing import Any
+
+from tocsin.engine import capi
+
+
+class DueHeap:
+    """Items ordered by instant, and, for equal instants, first in, first out.
+
+    `push` gives a handle, an integer, good until the item leaves the heap; a handle that is no
+    longer good raises KeyError, for a slot that is used again has another handle.
+    """
+
+    def __init__(self) -> None:
+        # By heap position: the instant, the order of arrival, and the slot.
+        self._when = array("q")
+        self._order = array("q")
+        self._slot = array("i")
+        # By slot: the heap position (the next free slot if free), the turn, and the item.
+        self._place = array("i")
+        self._turn = array("i")
+        self._items: list[Any] = []
+        self._size = 0
+        self._free = -1
+        self._arrivals = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def push(self, instant: int, item: object) -> int:
+        """Add an item and give its handle; O(log n).
+
+        Raises TypeError and OverflowError for what is no instant.
+        """
+        when = moment(instant)
+        if self._free < 0:
+            self._grow()
+        slot = self._free
+        self._free = capi.int32s(self._place)[slot]
+        self._items[slot] = item
+        self._size += 1
+        self._arrivals += 1
+        self._settle(self._size - 1, when, self._arrivals, slot)
+        turn = capi.int32s(self._turn)[slot]
+        return (turn << 32) + slot
+
+    def peek(self) -> tuple[int, Any] | None:
+        """Give the earliest instant and its item, or None; O(1)."""
+        if self._size == 0:
+            return None
+        slot = capi.int32s(self._slot)[0]
+        return capi.int64s(self._when)[0], self._items[slot]
+
+    def pop_due(self, now: int, limit: int | None = None) -> list[tuple[int, Any]]:
+        """Take out what is due at ``now``, in order, at most ``limit``; O(log n) each."""
+        instant = moment(now)
+        most = self._size if limit is None else index(limit)
+        due: list[tuple[int, Any]] = []
+        while self._size > 0 and most > 0:
+            when = capi.int64s(self._when)[0]
+            if when > instant:
+                break
+            due.append((when, self._take(0)))
+            most -= 1
+        return due
+
+    def rearm(self, instant: int) -> Any:
+        """Move the earliest item to another instant and give it; O(log n).
+
+        The handle stays good. Raises IndexError when the heap is empty.
+        """
+        when = moment(instant)
+        if self._size == 0:
+            raise IndexError("the heap is empty")
+        slot = capi.int32s(self._slot)[0]
+        self._arrivals += 1
+        self._settle(0, when, self._arrivals, slot)
+        return self._items[slot]
+
+    def rekey(self, handle: int, instant: int) -> None:
+        """Move an item to another instant, behind those that wait for it; O(log n).
+
+        Raises KeyError for a handle that is no longer good.
+        """
+        when = moment(instant)
+        place = self._find(handle)
+        slot = capi.int32s(self._slot)[place]
+        self._arrivals += 1
+        self._settle(place, when, self._arrivals, slot)
+
+    def remove(self, handle: int) -> Any:
+        """Take an item out by its handle; O(log n), KeyError if it is not there."""
+        return self._take(self._find(handle))
+
+    def clear(self) -> None:
+        """Drop all items; their handles are no longer good. O(n)."""
+        while self._size > 0:
+            self._release(self._size - 1)
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        """Go through instants and items in order, as they were at the start; O(n log n)."""
+        size = self._size
+        rows = sorted(zip(self._when[:size], self._order[:size], self._slot[:size], strict=True))
+        items = self._items
+        return iter([(when, items[slot]) for when, _, slot in rows])
+
+    def _grow(self) -> None:
+        """Add a free slot."""
+        slot = len(self._items)
+        if slot > 0x7FFFFFF0:
+            raise OverflowError(f"the heap is full: it holds {slot} items")
+        self._when.append(0)
+        self._order.append(0)
+        self._slot.append(0)
+        self._place.append(self._free)
+        self._turn.append(0)
+        self._items.append(None)
+        self._free = slot
+
+    def _find(self, handle: int) -> int:
+        """Give the heap position of a handle."""
+        number = index(handle)
+        slot = number & 0x7FFFFFFF
+        if number < 0 or slot >= len(self._items) or self._turn[slot] != number >> 32:
+            raise KeyError(handle)
+        place: int = self._place[slot]
+        if place >= self._size or self._slot[place] != slot:
+            raise KeyError(handle)
+        return place
+
+    def _take(self, place: int) -> Any:
+        """Take out the entry at a position and close the hole with the last one."""
+        slot = capi.int32s(self._slot)[place]
+        item = self._items[slot]
+        self._release(place)
+        last = self._size
+        if place < last:
+            when = capi.int64s(self._when)[last]
+            order = capi.int64s(self._order)[last]
+            slot = capi.int32s(self._slot)[last]
+            self._settle(place, when, order, slot)
+        return item
+
+    def _release(self, place: int) -> None:
+        """Free the slot of the entry at a position; one entry less."""
+        slot = capi.int32s(self._slot)[place]
+        turns = capi.int32s(self._turn)
+        turns[slot] = (turns[slot] + 1) & 0x7FFFFFFF
+        capi.int32s(self._place)[slot] = self._free
+        self._free = slot
+        self._items[slot] = None
+        self._size -= 1
+
+    def _settle(self, place: int, when: int, order: int, slot: int) -> None:
+        """Put an entry at a position, then up or down to where it belongs."""
+        settle(
+            capi.int64s(self._when),
+            capi.int64s(self._order),
+            capi.int32s(self._slot),
+            capi.int32s(self._place),
+            self._size,
+            place,
+            when,
+            order,
+            slot,
+        )
+
+    def _check(self) -> None:
+        """Raise AssertionError if an invariant does not hold; O(n), for tests."""
+        free = set()
+        slot = self._free
+        while slot >= 0:
+            if slot in free:
+                raise AssertionError(f"slot {slot} is free twice")
+            free.add(slot)
+            slot = self._place[slot]
+        if len(free) + self._size != len(self._items):
+            raise AssertionError(f"{len(free)} free, {self._size} used, of {len(self._items)}")
+        for place in range(self._size):
+            slot = self._slot[place]
+            if slot in free or self._place[slot] != place:
+                raise AssertionError(f"slot {slot} does not know its position {place}")
+            up = (place - 1) // 4
+            if place > 0 and (self._when[place], self._order[place]) < (
+                self._when[up],
+                self._order[up],
+            ):
+                raise AssertionError(f"position {place} is earlier than its parent {up}")
+
+
+def moment(instant: object) -> int:
+    """Refuse what compiled code would truncate: floats, and integers beyond 60 bits."""
+    number = index(instant)  # type: ignore[arg-type]
+    if not -(2**60) <= number <= 2**60:
+        raise OverflowError(f"{number} microseconds since 1970 is beyond every instant")
+    return number
+
+
+def settle(
+    whens: array[int],
+    orders: array[int],
+    slots: array[int],
+    places: array[int],
+    size: int,
+    place: int,
+    when: int,
+    order: int,
+    slot: int,
+) -> None:
+    """Move the hole at a position up, else down, to where an entry belongs; fill it there."""
+    start = place
+    while place > 0:
+        up = (place - 1) // 4
+        if whens[up] < when or (whens[up] == when and orders[up] < order):
+            break
+        whens[place] = whens[up]
+        orders[place] = orders[up]
+        slots[place] = slots[up]
+        places[slots[place]] = place
+        place = up
+    while place == start:
+        child = place * 4 + 1
+        if child >= size:
+            break
+        end = child + 4 if child + 4 < size else size
+        least = child
+        for child in range(least + 1, end):
+            if whens[child] < whens[least] or (
+                whens[child] == whens[least] and orders[child] < orders[least]
+            ):
+                least = child
+        if whens[least] > when or (whens[least] == when and orders[least] > order):
+            break
+        whens[place] = whens[least]
+        orders[place] = orders[least]
+        slots[place] = slots[least]
+        places[slots[place]] = place
+        place = least
+        start = place
+    whens[place] = when
+    orders[place] = order
+    slots[place] = slot
+    places[slot] = place

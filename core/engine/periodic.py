@@ -1,0 +1,115 @@
+# cython: annotation_typing=False
+"""Schedules with a period: of elapsed time, or of calendar units at a local time."""
+
+from __future__ import annotations
+
+from datetime import tzinfo
+
+from tocsin.engine import civil
+from tocsin.engine.schedule import Schedule
+
+
+class IntervalSchedule(Schedule):
+    """Fire every ``step`` microseconds of elapsed time, from ``start`` on."""
+
+    def __init__(self, tz: tzinfo, start: int, last: int | None, step: int) -> None:
+        super().__init__(tz, start, last)
+        self.start = start
+        self.step = step
+
+    def following(self, instant: int) -> int:
+        """Find the first fire time after an instant; O(1)."""
+        if instant < self.start:
+            return self.start
+        count = (instant - self.start) // self.step + 1
+        return self.start + count * self.step
+
+    def preceding(self, instant: int) -> int:
+        """Find the last fire time before an instant; O(1)."""
+        if instant <= self.start:
+            return -civil.forever()
+        count = (instant - 1 - self.start) // self.step
+        return self.start + count * self.step
+
+
+class CalendarSchedule(Schedule):
+    """Fire at a time of day on every n-th multiple of so many months and days from a date.
+
+    ``anchor`` counts days from 0000-03-01, ``time`` microseconds from midnight. The n-th date
+    is the anchor plus n times the months, cut to the end of its month, plus n times the days:
+    a short month does not move those after it.
+    """
+
+    def __init__(
+        self,
+        tz: tzinfo,
+        last: int | None,
+        anchor: int,
+        months: int,
+        days: int,
+        time: int,
+    ) -> None:
+        super().__init__(tz, None, last)
+        self.anchor = anchor
+        date = civil.civil_from_days(anchor)
+        self.month = (date >> 9) * 12 + (date >> 5 & 15) - 1
+        self.day = date & 31
+        self.months = months
+        self.days = days
+        self.time = time
+
+    def following(self, instant: int) -> int:
+        """Find the first fire time after an instant; O(1)."""
+        segment = self.zone.at(instant)
+        local = instant + segment.offset + 1
+        if segment.floor > local:
+            local = segment.floor
+        found = self.nth(self.count_until(local - 1) + 1)
+        if found >= civil.forever():
+            return found
+        segment = self.zone.reaching(found)
+        found -= segment.offset
+        return found if found > segment.start else segment.start
+
+    def preceding(self, instant: int) -> int:
+        """Find the last fire time before an instant; O(1)."""
+        segment = self.zone.at(instant - 1)
+        local = instant - 1 + segment.offset
+        if segment.floor > local:
+            local = segment.floor - 1
+        count = self.count_until(local)
+        if count < 0:
+            return -civil.forever()
+        found = self.nth(count)
+        segment = self.zone.reaching(found)
+        found -= segment.offset
+        return found if found > segment.start else segment.start
+
+    def count_until(self, local: int) -> int:
+        """Tell which multiple is the last one at or before a local time; -1 if none is."""
+        days = civil.seconds_from_micros(local) // 86400
+        if days < self.anchor:
+            return -1
+        # 4800 months are 146097 days; the estimate is off by the unevenness of months only.
+        count = (days - self.anchor) * 4800 // (self.months * 146097 + self.days * 4800)
+        while self.nth(count) > local:
+            count -= 1
+            if count < 0:
+                return -1
+        while self.nth(count + 1) <= local:
+            count += 1
+        return count
+
+    def nth(self, count: int) -> int:
+        """Give the local time of a multiple of the period; forever after the year 9999."""
+        month = self.month + count * self.months
+        year = month // 12
+        if year > 9999:
+            return civil.forever()
+        month = month % 12 + 1
+        length = civil.month_length(year, month)
+        day = self.day if self.day < length else length
+        days = civil.days_from_civil(year, month, day) + count * self.days
+        if days > 3652364:
+            return civil.forever()
+        return civil.micros_from_seconds(days * 86400) + self.time

@@ -1,0 +1,83 @@
+"""Build the compiled engine; everything else about the package is in pyproject.toml.
+
+``TOCSIN_PURE=1`` builds no extension. ``TOCSIN_REQUIRE_COMPILED=1`` makes a missing one an
+error. With neither, a machine without a working compiler gets the interpreted engine and a
+warning that says so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+PURE = os.environ.get("TOCSIN_PURE", "0") not in ("", "0")
+REQUIRED = os.environ.get("TOCSIN_REQUIRE_COMPILED", "0") not in ("", "0")
+
+#: The compiled modules of the package ``tocsin.engine``: each has a ``.pxd`` beside its ``.py``.
+COMPILED = sorted(
+    path.stem for path in Path("core/engine").glob("*.pxd") if path.stem not in ("__init__", "capi")
+)
+
+
+class BuildExt(build_ext):
+    """Go on without an extension where there is no working compiler."""
+
+    def build_extensions(self) -> None:
+        super().build_extensions()
+        # Only here: the editable installation copies every extension that is still listed.
+        self.extensions = [
+            extension
+            for extension in self.extensions
+            if os.path.exists(self.get_ext_fullpath(extension.name))
+        ]
+
+    def build_extension(self, ext: Extension) -> None:
+        try:
+            super().build_extension(ext)
+        except Exception as error:  # no compiler is an OSError, a broken one a CompileError
+            if REQUIRED:
+                raise
+            self.warn(f"{ext.name} is not compiled, tocsin runs pure Python: {error}")
+
+
+def extensions() -> list[Extension]:
+    """List the extensions to build, translated to C."""
+    if PURE:
+        if REQUIRED:
+            raise SystemExit("TOCSIN_PURE=1 and TOCSIN_REQUIRE_COMPILED=1 contradict each other")
+        return []
+    try:
+        from Cython.Build import cythonize
+    except ModuleNotFoundError:
+        if REQUIRED:
+            raise
+        return []
+    # Cython looks for tocsin/engine/zone.pxd where the tree says core/engine/zone.pxd, and
+    # ignores without a word a declaration that it does not find.
+    declarations = Path("build/pxd/tocsin/engine")
+    declarations.mkdir(parents=True, exist_ok=True)
+    for package in (declarations, declarations.parent):
+        (package / "__init__.pxd").touch()
+    for pxd in Path("core/engine").glob("*.pxd"):
+        copy = declarations / pxd.name
+        if not copy.exists() or copy.read_bytes() != pxd.read_bytes():
+            shutil.copy2(pxd, copy)
+    return list(
+        cythonize(
+            [Extension(f"tocsin.engine.{name}", [f"core/engine/{name}.py"]) for name in COMPILED],
+            build_dir="build/cython",
+            include_path=["build/pxd"],
+        )
+    )
+
+
+setup(
+    ext_modules=extensions(),
+    cmdclass={"build_ext": BuildExt},
+    # Lenient editable installs hide the package from type checkers and from twistd.
+    options={"editable_wheel": {"mode": "strict"}},
+)
