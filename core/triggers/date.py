@@ -1,0 +1,58 @@
+"""The date trigger."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timezone, tzinfo
+from typing import Any
+
+from tocsin.convert import as_datetime, as_timezone, edge_of
+from tocsin.engine.periodic import IntervalSchedule
+from tocsin.triggers.base import ScheduledTrigger
+from tocsin.triggers.cron.describe import name_zone
+
+
+class DateTrigger(ScheduledTrigger):
+    """Fire once, at ``run_date``; now, if it is not given.
+
+    A naive date is read in ``timezone``, by default the local zone. Every call takes O(1).
+    """
+
+    __slots__ = ("run_date",)
+
+    kind = "date"
+
+    def __init__(
+        self,
+        run_date: date | str | None = None,
+        timezone: tzinfo | str | None = None,
+    ) -> None:
+        if timezone is None and isinstance(run_date, datetime):
+            timezone = run_date.tzinfo
+        tz = as_timezone(timezone)
+        self.timezone = tz
+        self.run_date = as_datetime(_now(tz) if run_date is None else run_date, tz, "run_date")
+        self.start_date = self.end_date = None
+        self._set_jitter(None)
+        instant = edge_of(tz).instant(self.run_date)
+        self._schedule = IntervalSchedule(tz, instant, instant, 1)
+
+    def get_next_fire_time(
+        self, previous_fire_time: datetime | None, now: datetime
+    ) -> datetime | None:
+        """Give the date as long as it has not fired, even if it has passed."""
+        return self.run_date if previous_fire_time is None else None
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"run_date": self.run_date, "timezone": self.timezone}
+
+    def describe(self) -> str:
+        """Say in one line when the trigger fires."""
+        moment = self.run_date.replace(tzinfo=None).isoformat(" ")
+        return f"once, at {moment}, {name_zone(self.timezone)}"
+
+    def __str__(self) -> str:
+        return f"date[{self.run_date:%Y-%m-%d %H:%M:%S %Z}]"
+
+
+def _now(tz: tzinfo) -> datetime:
+    return datetime.now(timezone.utc).astimezone(tz)
