@@ -1,8 +1,8 @@
-"""Build the compiled engine; everything else about the package is in pyproject.toml.
+"""Build the compiled engine, and list the packages; all else is in pyproject.toml.
 
 ``TOCSIN_PURE=1`` builds no extension. ``TOCSIN_REQUIRE_COMPILED=1`` makes a missing one an
 error. With neither, a machine without a working compiler gets the interpreted engine and a
-warning that says so.
+warning that says so (pip shows it with ``-v``).
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import os
 import shutil
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 PURE = os.environ.get("TOCSIN_PURE", "0") not in ("", "0")
 REQUIRED = os.environ.get("TOCSIN_REQUIRE_COMPILED", "0") not in ("", "0")
 
+#: The packages that the top-level folders are.
+ROOTS = {"tocsin": "core", "tocsin.adapters": "adapters", "tocsin.stores": "stores"}
 #: The compiled modules of the package ``tocsin.engine``: each has a ``.pxd`` beside its ``.py``.
 COMPILED = sorted(
     path.stem for path in Path("core/engine").glob("*.pxd") if path.stem not in ("__init__", "capi")
@@ -27,6 +29,9 @@ class BuildExt(build_ext):
     """Go on without an extension where there is no working compiler."""
 
     def build_extensions(self) -> None:
+        if self.compiler.compiler_type == "unix":
+            for extension in self.extensions:
+                extension.extra_compile_args = ["-g0"]  # debug information is a third of the time
         super().build_extensions()
         # Only here: the editable installation copies every extension that is still listed.
         self.extensions = [
@@ -44,6 +49,14 @@ class BuildExt(build_ext):
             self.warn(f"{ext.name} is not compiled, tocsin runs pure Python: {error}")
 
 
+def packages() -> list[str]:
+    """List the packages of all top-level folders: every folder with an ``__init__.py``."""
+    found = []
+    for name, folder in ROOTS.items():
+        found += [name, *(f"{name}.{inner}" for inner in find_packages(folder))]
+    return found
+
+
 def extensions() -> list[Extension]:
     """List the extensions to build, translated to C."""
     if PURE:
@@ -55,6 +68,7 @@ def extensions() -> list[Extension]:
     except ModuleNotFoundError:
         if REQUIRED:
             raise
+        print("warning: Cython is not there, tocsin runs pure Python")
         return []
     # Cython looks for tocsin/engine/zone.pxd where the tree says core/engine/zone.pxd, and
     # ignores without a word a declaration that it does not find.
@@ -65,7 +79,7 @@ def extensions() -> list[Extension]:
     for pxd in Path("core/engine").glob("*.pxd"):
         copy = declarations / pxd.name
         if not copy.exists() or copy.read_bytes() != pxd.read_bytes():
-            shutil.copy2(pxd, copy)
+            shutil.copyfile(pxd, copy)
     return list(
         cythonize(
             [Extension(f"tocsin.engine.{name}", [f"core/engine/{name}.py"]) for name in COMPILED],
@@ -76,8 +90,13 @@ def extensions() -> list[Extension]:
 
 
 setup(
+    packages=packages(),
+    package_dir=ROOTS,
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildExt},
-    # Lenient editable installs hide the package from type checkers and from twistd.
-    options={"editable_wheel": {"mode": "strict"}},
+    options={
+        "build_ext": {"parallel": os.cpu_count() or 1},
+        # Lenient editable installs hide the package from type checkers and from twistd.
+        "editable_wheel": {"mode": "strict"},
+    },
 )

@@ -1,0 +1,75 @@
+# `make help` lists the targets. All of them work on a fresh checkout; what is up to date is kept.
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+CRONTAB ?= examples/crontab
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+RUN_PURE := env -u TOCSIN_REQUIRE_COMPILED TOCSIN_PURE=1
+RUN_COMPILED := env -u TOCSIN_PURE TOCSIN_REQUIRE_COMPILED=1
+ENGINE := $(wildcard core/engine/*.py core/engine/*.pxd)
+
+export PIP_ROOT_USER_ACTION := ignore
+
+# Targets share the virtual environment, and the tests the processors.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help build run test lint test-pure test-compiled bench dist clean FORCE
+
+help: ## List the targets and variables.
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
+	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) CRONTAB=$(CRONTAB) WORKERS=$(WORKERS)"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "tocsin needs Python 3.10 or later; choose one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade 'pip>=25.1'  # the first that reads dependency groups
+
+# An editable installation links every file, so that only a new, a removed or a compiled one asks
+# for another.
+$(VENV)/files: FORCE | $(BIN)/python
+	@find core adapters stores -name '*.py' | LC_ALL=C sort > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+$(VENV)/built: pyproject.toml setup.py $(ENGINE) $(VENV)/files
+	$(PIP) install --editable '.[cli]'
+	@$(BIN)/tocsin --version
+	@touch $@
+
+$(VENV)/tools: pyproject.toml | $(VENV)/built
+	$(PIP) install --group dev
+	@touch $@
+
+build: $(VENV)/built ## Make the virtual environment and compile the engine.
+
+run: build ## Print the next fire times of a crontab: make run CRONTAB=path.
+	@$(BIN)/tocsin next --file "$(CRONTAB)"
+
+test: lint test-pure test-compiled ## Build, check style and types, run all tests, pure and compiled.
+
+lint: $(VENV)/tools ## Check style and types.
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/mypy core adapters stores
+
+test-pure: $(VENV)/tools ## Run the tests on the interpreted engine, all but the packaging.
+	$(RUN_PURE) $(BIN)/pytest -q -n $(WORKERS) -m 'not packaging'
+
+test-compiled: $(VENV)/tools ## Run all tests on the compiled engine.
+	$(RUN_COMPILED) $(BIN)/pytest -q -n $(WORKERS)
+
+bench: $(VENV)/tools ## Run the benchmarks on the compiled engine and print their table.
+	$(RUN_COMPILED) $(BIN)/pytest benchmarks
+
+dist: $(VENV)/tools ## Build the source distribution and the wheel into dist/.
+	$(BIN)/python -m build
+
+clean: ## Remove everything that the other targets made.
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find core -name '*.so' -delete -o -name '*.pyd' -delete
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+FORCE:
