@@ -309,8 +309,8 @@ class ScheduledTrigger(Trigger):
 
 
 def check_bounds(first: date | None, last: date | None) -> None:
-    """Refuse bounds that leave nothing between them."""
-    if first is not None and last is not None and last < first:
+    """Refuse bounds that leave nothing between them; the clock may show more at the earlier one."""
+    if first is not None and last is not None and comparable(last) < comparable(first):
         raise ValueError(f"end_date: {last.isoformat()} is before start_date {first.isoformat()}")
 
 

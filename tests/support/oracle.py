@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone, tzinfo
-from functools import lru_cache
+from functools import cache, lru_cache
 
 EPOCH = datetime(1970, 1, 1)
 EPOCH_UTC = EPOCH.replace(tzinfo=timezone.utc)
@@ -31,7 +31,7 @@ def instant_of(when: datetime) -> int:
     return (when.replace(tzinfo=None) - EPOCH - offset) // timedelta(microseconds=1)
 
 
-@lru_cache(maxsize=None)
+@cache
 def offset_at(tz: tzinfo, second: int) -> int:
     """Ask a zone for its offset at a UTC second, clamped to where datetimes can be converted."""
     second = min(max(second, (FIRST_DAY + 1) * DAY), LAST_DAY * DAY - 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -474,6 +475,6 @@ def test_walks_as_get_next_fire_time_does() -> None:
     trigger = tab("0 0 1 * *")
     start = at("2020-01-01", BERLIN)
     times = list(trigger.fire_times(start, limit=120))
-    for before, after in zip(times, times[1:], strict=False):
+    for before, after in pairwise(times):
         now = before + timedelta(days=random.randrange(60))
         assert trigger.get_next_fire_time(before, now) == after
