@@ -1,1 +1,39 @@
-"""Adapters: one framework each."""
+"""Schedulers and executors, one module for each framework; each imports its own on use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tocsin.adapters.asyncio import AsyncIOExecutor, AsyncIOScheduler
+    from tocsin.adapters.background import BackgroundScheduler
+    from tocsin.adapters.blocking import BlockingScheduler
+    from tocsin.adapters.pools import FuturesExecutor, ProcessPoolExecutor, ThreadPoolExecutor
+
+__all__ = [
+    "AsyncIOExecutor",
+    "AsyncIOScheduler",
+    "BackgroundScheduler",
+    "BlockingScheduler",
+    "FuturesExecutor",
+    "ProcessPoolExecutor",
+    "ThreadPoolExecutor",
+]
+
+_MODULES = {
+    "AsyncIOExecutor": "asyncio",
+    "AsyncIOScheduler": "asyncio",
+    "BackgroundScheduler": "background",
+    "BlockingScheduler": "blocking",
+    "FuturesExecutor": "pools",
+    "ProcessPoolExecutor": "pools",
+    "ThreadPoolExecutor": "pools",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import an adapter when it is asked for."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

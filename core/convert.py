@@ -112,6 +112,11 @@ def localize(naive: datetime, tz: tzinfo) -> datetime:
     return naive.replace(tzinfo=tz)
 
 
+def present(now: datetime | None) -> datetime:
+    """Give a time that stands for now, by default the present."""
+    return datetime.now(timezone.utc) if now is None else now
+
+
 def as_datetime(value: object, tz: tzinfo, name: str) -> datetime:
     """Turn a datetime, a date, or their ISO texts into an aware datetime in a zone.
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tocsin.job import Job
+
 
 class TocsinError(Exception):
     """The base of every error that is tocsin's own."""
@@ -51,3 +56,56 @@ class NoCommonFireTime(TocsinError, RuntimeError):
 
 class CompiledEngineMissing(TocsinError, ImportError):
     """``TOCSIN_REQUIRE_COMPILED=1`` is set and the compiled engine is not there."""
+
+
+class SchedulerAlreadyRunningError(TocsinError):
+    """The scheduler runs, and the call needs one that does not."""
+
+    def __init__(self, reason: str = "Scheduler is already running") -> None:
+        super().__init__(reason)
+
+
+class SchedulerNotRunningError(TocsinError):
+    """The scheduler does not run, and the call needs one that does."""
+
+    def __init__(self, reason: str = "Scheduler is not running") -> None:
+        super().__init__(reason)
+
+
+class JobLookupError(TocsinError, KeyError):
+    """No job has this id."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"No job by the id of {job_id} was found")
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would quote it
+
+
+class ConflictingIdError(TocsinError, KeyError):
+    """Another job has this id."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"Job identifier ({job_id}) conflicts with an existing job;"
+            " pass replace_existing=True to replace it"
+        )
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class TransientJobError(TocsinError, ValueError):
+    """A job that can't be written down was added to a store that writes jobs down."""
+
+    def __init__(self, job_id: str, reason: str = "its callable has no reference") -> None:
+        super().__init__(f"Job ({job_id}) cannot be added to this job store: {reason}")
+
+
+class MaxInstancesReachedError(TocsinError):
+    """As many instances of the job run as ``max_instances`` allows."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(
+            f'Job "{job}" has already reached its maximum number of instances ({job.max_instances})'
+        )

@@ -25,3 +25,70 @@ class ITrigger(Interface):
 
     def describe():
         """Say in one line when the trigger fires."""
+
+
+class IJobStore(Interface):
+    """Keep, find and claim jobs. Methods may be called from any thread.
+
+    The loop uses the batch calls; `tocsin.stores.base.BaseJobStore` makes them of the one-job
+    contract of APScheduler 3 for stores that know only that.
+    """
+
+    def start(scheduler, alias):  # noqa: N805
+        """Open the store, for a scheduler that calls it ``alias``."""
+
+    def shutdown():
+        """Close the store; it may be started again."""
+
+    def lookup_job(job_id):  # noqa: N805
+        """Give the job of an id, or None."""
+
+    def get_all_jobs():
+        """List all jobs, those that run next first, paused ones last."""
+
+    def add_jobs(jobs, replace):  # noqa: N805
+        """Add jobs, all or none; tell for each whether it replaced one."""
+
+    def modify_job(job_id, changes):  # noqa: N805
+        """Change attributes of a job in one step and give it; JobLookupError without one."""
+
+    def remove_job(job_id):  # noqa: N805
+        """Take a job out; JobLookupError without one."""
+
+    def remove_all_jobs():
+        """Take all jobs out."""
+
+    def claim(now, limit):  # noqa: N805
+        """Take jobs that are due at an instant for this scheduler, the earliest first.
+
+        A claim ends with `advance`, `release` or `set_aside`.
+        """
+
+    def advance(claims):  # noqa: N805
+        """Set the next run time of claimed jobs; tell for each whether the claim still held.
+
+        Each claim is a triple of job, claimed run time and next run time; None ends the job
+        and takes it out. A claim no longer holds when the job was changed or removed since.
+        """
+
+    def release(job, run_time, until):  # noqa: N805
+        """Give a claimed job back, to be claimed again for the same run time from ``until``."""
+
+    def set_aside(job, run_time, reason):  # noqa: N805
+        """Keep a claimed job, for a reason, but never offer it again until it is changed."""
+
+    def next_due():
+        """Give the instant of the earliest claim to be had, or None."""
+
+
+class IExecutor(Interface):
+    """Run jobs somewhere."""
+
+    def start(scheduler, alias):  # noqa: N805
+        """Begin, for a scheduler that calls the executor ``alias``; may follow a shutdown."""
+
+    def shutdown(wait=True):
+        """End; with ``wait`` only after the running jobs have."""
+
+    def submit_job(job, run_times):  # noqa: N805
+        """Run a job once for each run time; MaxInstancesReachedError if too many run."""

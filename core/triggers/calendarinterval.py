@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta, tzinfo
-from datetime import timezone as fixed_timezone
 from operator import index
 from typing import Any
 
-from tocsin.convert import MICROSECOND, as_date, as_timezone, edge_of, localize
+from tocsin.convert import MICROSECOND, as_date, as_timezone, edge_of, localize, present
 from tocsin.engine import civil
 from tocsin.engine.periodic import CalendarSchedule
 from tocsin.triggers.base import ScheduledTrigger, check_bounds
@@ -20,11 +19,12 @@ _MOST = 4_000_000
 class CalendarIntervalTrigger(ScheduledTrigger):
     """Fire at a local time of day, every so many years, months, weeks and days.
 
-    The n-th fire date is ``start_date`` (by default today) plus n times the years and months,
-    plus n times the weeks and days. A day that the month lacks becomes its last day, and later
-    dates keep theirs: from 31 January it fires on 28 February and on 31 March. Around a change
-    of the clocks it fires once a day, as `CronTrigger` does. ``end_date`` is included.
-    ``jitter`` delays each run by 0 to so many seconds. Every call takes O(1).
+    The n-th fire date is ``start_date`` plus n times the years and months, plus n times the
+    weeks and days. A day that the month lacks becomes its last day, and later dates keep
+    theirs: from 31 January it fires on 28 February and on 31 March. Around a change of the
+    clocks it fires once a day, as `CronTrigger` does. ``start_date`` is by default the date of
+    ``now``, which is by default the present; ``end_date`` is included. ``jitter`` delays each
+    run by 0 to so many seconds. Every call takes O(1).
 
     Raises ValueError for an interval that is not positive or a time that is out of range.
     """
@@ -47,6 +47,7 @@ class CalendarIntervalTrigger(ScheduledTrigger):
         end_date: date | str | None = None,
         timezone: tzinfo | str | None = None,
         jitter: float | None = None,
+        now: datetime | None = None,
     ) -> None:
         self.years = _count(years, "years")
         self.months = _count(months, "months")
@@ -64,7 +65,7 @@ class CalendarIntervalTrigger(ScheduledTrigger):
         tz = as_timezone(timezone)
         self.timezone = tz
         if start_date is None:
-            start_date = datetime.now(fixed_timezone.utc).astimezone(tz)
+            start_date = present(now).astimezone(tz)
         self.start_date = as_date(start_date, "start_date")
         self.end_date = None if end_date is None else as_date(end_date, "end_date")
         check_bounds(self.start_date, self.end_date)

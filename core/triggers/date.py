@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timezone, tzinfo
+from datetime import date, datetime, tzinfo
 from typing import Any
 
-from tocsin.convert import as_datetime, as_timezone, edge_of
+from tocsin.convert import as_datetime, as_timezone, edge_of, present
 from tocsin.engine.periodic import IntervalSchedule
+from tocsin.engine.schedule import Schedule
 from tocsin.triggers.base import ScheduledTrigger
 from tocsin.triggers.cron.describe import name_zone
 
 
 class DateTrigger(ScheduledTrigger):
-    """Fire once, at ``run_date``; now, if it is not given.
+    """Fire once, at ``run_date``; ``now``, if it is not given, by default the present.
 
     A naive date is read in ``timezone``, by default the local zone. Every call takes O(1).
     """
@@ -25,12 +26,14 @@ class DateTrigger(ScheduledTrigger):
         self,
         run_date: date | str | None = None,
         timezone: tzinfo | str | None = None,
+        *,
+        now: datetime | None = None,
     ) -> None:
         if timezone is None and isinstance(run_date, datetime):
             timezone = run_date.tzinfo
         tz = as_timezone(timezone)
         self.timezone = tz
-        self.run_date = as_datetime(_now(tz) if run_date is None else run_date, tz, "run_date")
+        self.run_date = as_datetime(present(now) if run_date is None else run_date, tz, "run_date")
         self.start_date = self.end_date = None
         self._set_jitter(None)
         instant = edge_of(tz).instant(self.run_date)
@@ -42,6 +45,14 @@ class DateTrigger(ScheduledTrigger):
         """Give the date as long as it has not fired, even if it has passed."""
         return self.run_date if previous_fire_time is None else None
 
+    def next_run(self, previous: int | None, now: int, edge: Schedule) -> int | None:
+        """Do what `get_next_fire_time` does, on instants."""
+        return self._schedule.first if previous is None else None
+
+    def latest_run(self, first: int, now: int, edge: Schedule) -> int:
+        """Give ``first``: there is but one."""
+        return first
+
     def _arguments(self) -> dict[str, Any]:
         return {"run_date": self.run_date, "timezone": self.timezone}
 
@@ -52,7 +63,3 @@ class DateTrigger(ScheduledTrigger):
 
     def __str__(self) -> str:
         return f"date[{self.run_date:%Y-%m-%d %H:%M:%S %Z}]"
-
-
-def _now(tz: tzinfo) -> datetime:
-    return datetime.now(timezone.utc).astimezone(tz)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, tzinfo
-from datetime import timezone as fixed_timezone
 from typing import Any
 
-from tocsin.convert import MICROSECOND, as_datetime, as_number, as_timezone, edge_of
+from tocsin.convert import MICROSECOND, as_datetime, as_number, as_timezone, edge_of, present
 from tocsin.engine.periodic import IntervalSchedule
+from tocsin.engine.schedule import Schedule
 from tocsin.triggers.base import ScheduledTrigger, check_bounds
 from tocsin.triggers.cron.describe import join, name_zone
 
@@ -21,9 +21,9 @@ class IntervalTrigger(ScheduledTrigger):
 
     The interval is elapsed time: ``days=1`` is 24 hours, which is another time of day after
     the clocks change. `CalendarIntervalTrigger` keeps the time of day. ``start_date``, the
-    first fire time, is by default one interval from now; ``end_date`` is included. ``jitter``
-    delays each run by 0 to so many seconds, around fire times that stay where they are. Every
-    call takes O(1), with jitter O(jitter / interval).
+    first fire time, is by default one interval from ``now``, which is by default the present;
+    ``end_date`` is included. ``jitter`` delays each run by 0 to so many seconds, around fire
+    times that stay where they are. Every call takes O(1), with jitter O(jitter / interval).
 
     Raises ValueError for an interval that is not at least a microsecond.
     """
@@ -45,6 +45,7 @@ class IntervalTrigger(ScheduledTrigger):
         jitter: float | None = None,
         *,
         microseconds: float = 0,
+        now: datetime | None = None,
     ) -> None:
         given = (weeks, days, hours, minutes, seconds, microseconds)
         units = {
@@ -69,7 +70,7 @@ class IntervalTrigger(ScheduledTrigger):
         edge = edge_of(tz)
         step = min(interval // MICROSECOND, _LONGEST)
         if start_date is None:
-            first = edge.instant(datetime.now(fixed_timezone.utc)) + step
+            first = edge.instant(present(now)) + step
             moment = edge.moment(first) if first < _LONGEST else None
             if moment is None:
                 raise ValueError(
@@ -98,13 +99,26 @@ class IntervalTrigger(ScheduledTrigger):
         A job that was started out of step (``next_run_time=...``) keeps its own step. With
         jitter the answer comes from the fire times that ``start_date`` fixes.
         """
+        schedule = self._schedule
         if previous_fire_time is None or self._spread:
             return super().get_next_fire_time(previous_fire_time, now)
+        found = self.next_run(schedule.instant(previous_fire_time), 0, schedule)
+        return None if found is None else schedule.moment(found)
+
+    def next_run(self, previous: int | None, now: int, edge: Schedule) -> int | None:
+        """Do what `get_next_fire_time` does, on instants."""
+        if previous is None or self._spread:
+            return super().next_run(previous, now, edge)
         schedule = self._schedule
-        found = schedule.instant(previous_fire_time) + schedule.step
-        if found > schedule.last or found >= _LONGEST:
-            return None
-        return schedule.moment(found)
+        found = previous + schedule.step
+        return None if found > schedule.last or found >= _LONGEST else found
+
+    def latest_run(self, first: int, now: int, edge: Schedule) -> int:
+        """Give the last of the run times that begin with ``first`` and are not after ``now``."""
+        if self._spread:
+            return super().latest_run(first, now, edge)
+        step = self._schedule.step
+        return first + max(min(now, self._schedule.last) - first, 0) // step * step
 
     def _arguments(self) -> dict[str, Any]:
         return {**self._units, **self._bounds()}

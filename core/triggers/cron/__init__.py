@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime, tzinfo
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeVar
 
 from tocsin.convert import as_datetime, as_timezone, edge_of
@@ -264,7 +264,7 @@ class CronTrigger(ScheduledTrigger):
         return f"cron[{', '.join(given)}]"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _default(name: str, text: str) -> Field:
     return parse_field(name, text, is_default=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import tzinfo
+from itertools import pairwise
 
 from tocsin.convert import timezone_name
 from tocsin.triggers.cron.grammar import MONTHS, RANGES, WEEKDAYS, Field
@@ -89,7 +90,7 @@ def _every(field: Field, unit: str) -> str:
         return f"every {unit}"
     values = field.values()
     size = RANGES[field.name][1] + 1
-    steps = {after - before for before, after in zip(values, values[1:], strict=False)}
+    steps = {after - before for before, after in pairwise(values)}
     if len(steps) == 1:
         (step,) = steps
         if values[0] == 0 and values[-1] + step == size:

@@ -126,7 +126,11 @@ class _Parser:
             raw = match[0].removesuffix(",")
             self.item = raw.strip(" ").lower()
             self.start = match.start() + len(raw) - len(raw.lstrip(" "))
-            if not self.item and match.start() == len(self.text) and self.text[-1:] not in ("", ","):
+            if (
+                not self.item
+                and match.start() == len(self.text)
+                and self.text[-1:] not in ("", ",")
+            ):
                 break  # the end, after the last item
             if not self.item.isascii():
                 raise self.error(self.item, "is not in the grammar of cron")

@@ -1,0 +1,201 @@
+"""The scheduler and the executor of asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from tocsin.adapters.callback import CallbackScheduler
+from tocsin.adapters.pools import ThreadPoolExecutor
+from tocsin.callables import maybe_ref, runs_coroutine
+from tocsin.executors import BaseExecutor
+from tocsin.scheduler import STATE_STOPPED
+
+if TYPE_CHECKING:
+    from tocsin.job import Job
+    from tocsin.scheduler import BaseScheduler
+
+__all__ = ["AsyncIOExecutor", "AsyncIOScheduler"]
+
+_Self = TypeVar("_Self", bound="AsyncIOScheduler")
+
+
+class AsyncIOScheduler(CallbackScheduler):
+    """Run on an asyncio event loop: the one that is running at the start, or ``event_loop``.
+
+    Coroutine functions run on the loop, other functions in threads. ``async with`` starts the
+    scheduler and waits for its jobs at the end.
+    """
+
+    extra_options: ClassVar[Any] = {"event_loop": maybe_ref}
+
+    _eventloop: asyncio.AbstractEventLoop | None = None
+    _closing: asyncio.Future[None] | None = None
+
+    def _configure(self, options: Any) -> None:
+        self._given_loop: asyncio.AbstractEventLoop | None = options.get("event_loop")
+
+    def start(self, paused: bool = False) -> None:
+        """Start on the running event loop; see `BaseScheduler.start`.
+
+        Raises RuntimeError when there is none, and none was given as ``event_loop``.
+        """
+        if self.state == STATE_STOPPED:
+            self._eventloop = self._given_loop or _running_loop()
+            if self._eventloop is None:
+                raise RuntimeError(
+                    "no event loop is running: call start() from a coroutine, or give the"
+                    " scheduler its loop as event_loop=..."
+                )
+        super().start(paused)
+
+    def shutdown(self, wait: bool = True) -> asyncio.Future[None]:
+        """Stop at once, and give a future that is done when the running jobs have ended.
+
+        It need not be awaited. Without ``wait`` running coroutines are cancelled. Raises
+        SchedulerNotRunningError.
+        """
+        loop = self._loop_in_use()
+        self._closing = None
+        super().shutdown(wait)
+        if self._closing is None:
+            self._closing = loop.create_future()
+            self._closing.set_result(None)
+        return self._closing
+
+    def _close(self, wait: bool) -> None:
+        loop = self._loop_in_use()
+        if (
+            not wait
+            or not loop.is_running()
+            or not any(each.running for each in self._executors.values())
+        ):
+            super()._close(wait)
+        elif _running_loop() is loop:
+            self._closing = loop.create_task(self._close_patiently())
+        else:
+            done = asyncio.run_coroutine_threadsafe(self._close_patiently(), loop)
+            self._closing = asyncio.wrap_future(done, loop=loop)
+
+    async def _close_patiently(self) -> None:
+        """Wait for the running jobs without stopping the loop, then close."""
+        try:
+            for executor in self._executors.values():
+                if isinstance(executor, AsyncIOExecutor):
+                    await executor.join()
+                await asyncio.to_thread(executor.shutdown, True)
+        finally:
+            super()._close(False)
+
+    def _loop_in_use(self) -> asyncio.AbstractEventLoop:
+        if self._eventloop is None:
+            self._eventloop = self._given_loop or asyncio.get_running_loop()
+        return self._eventloop
+
+    def _call_later(self, delay: float, function: Callable[[], None]) -> asyncio.TimerHandle:
+        return self._loop_in_use().call_later(delay, function)
+
+    def _cancel(self, timer: asyncio.TimerHandle) -> None:
+        timer.cancel()
+
+    def _call_soon(self, function: Callable[[], None]) -> None:
+        loop = self._loop_in_use()
+        if _running_loop() is loop:
+            loop.call_soon(function)
+        else:
+            loop.call_soon_threadsafe(function)
+
+    def _stop_timer(self) -> None:
+        loop = self._loop_in_use()
+        if loop.is_running() and _running_loop() is not loop:
+            loop.call_soon_threadsafe(self._drop_timer)
+        else:
+            self._drop_timer()
+
+    def _start_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        if _running_loop() is self._eventloop:
+            super()._start_coroutine(coroutine)
+        else:
+            asyncio.run_coroutine_threadsafe(coroutine, self._loop_in_use())
+
+    def _create_default_executor(self) -> BaseExecutor:
+        return AsyncIOExecutor()
+
+    async def __aenter__(self: _Self) -> _Self:
+        self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.state != STATE_STOPPED:
+            await self.shutdown()
+
+
+class AsyncIOExecutor(ThreadPoolExecutor):
+    """Run coroutine functions as tasks on the scheduler's event loop, others in threads.
+
+    The arguments are those of `ThreadPoolExecutor`.
+    """
+
+    _eventloop: asyncio.AbstractEventLoop
+
+    def __init__(self, max_workers: int = 10, pool_kwargs: Any = None) -> None:
+        super().__init__(max_workers, pool_kwargs)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, scheduler: BaseScheduler, alias: str) -> None:
+        """Begin, on the loop of the scheduler, or else on the running one; RuntimeError without."""
+        loop = getattr(scheduler, "_eventloop", None) or _running_loop()
+        if loop is None:
+            raise RuntimeError(
+                f"an AsyncIOExecutor needs an event loop, which a {type(scheduler).__name__} does"
+                " not have; use an AsyncIOScheduler, or a ThreadPoolExecutor, which runs"
+                " coroutines as well"
+            )
+        self._eventloop = loop
+        super().start(scheduler, alias)
+
+    def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
+        if not runs_coroutine(job.func):
+            super()._do_submit_job(job, run_times)
+        elif _running_loop() is self._eventloop:
+            self._spawn(job, run_times)
+        else:
+            self._eventloop.call_soon_threadsafe(self._spawn, job, run_times)
+
+    def _spawn(self, job: Job, run_times: Sequence[datetime]) -> None:
+        task = self._eventloop.create_task(self.run_async(job, run_times))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run on the loop a coroutine that a function gave in a thread."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._eventloop).result()
+
+    async def join(self) -> None:
+        """Wait for the coroutines that run, but not for the one that calls this."""
+        others = self._tasks - {asyncio.current_task()}  # type: ignore[arg-type]
+        if others:
+            await asyncio.wait(others)
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Take no more jobs; without ``wait`` cancel the coroutines that run.
+
+        With ``wait`` it returns when the threads have ended; for coroutines there is `join`.
+        """
+        if not wait and self._tasks and not self._eventloop.is_closed():
+            current = _running_loop()
+            for task in list(self._tasks):
+                if current is not self._eventloop:
+                    self._eventloop.call_soon_threadsafe(task.cancel)
+                elif task is not asyncio.current_task():
+                    task.cancel()
+        super().shutdown(wait)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -1,0 +1,46 @@
+"""The scheduler that runs in the thread that starts it."""
+
+from __future__ import annotations
+
+from threading import Event
+from typing import Any
+
+from tocsin.scheduler import STATE_STOPPED, BaseScheduler
+
+__all__ = ["BlockingScheduler"]
+
+
+class BlockingScheduler(BaseScheduler):
+    """Run in the thread that calls `start`, which returns when the scheduler is shut down.
+
+    For programs that do nothing else. What interrupts the thread, Ctrl-C for one, comes out of
+    `start`; the scheduler is still to be shut down then.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._event = Event()
+        super().__init__(*args, **options)
+
+    def start(self, paused: bool = False) -> None:
+        """Start, and run until `shutdown`; see `BaseScheduler.start`."""
+        super().start(paused)
+        self._main_loop()
+
+    def _main_loop(self) -> None:
+        """Sleep until something is due, run it, and again, until the scheduler is shut down."""
+        while self.state != STATE_STOPPED:
+            self._event.clear()
+            wait = self._process_jobs()
+            if self.state != STATE_STOPPED:
+                self._event.wait(wait)
+
+    def wakeup(self) -> None:
+        """Have the scheduler look at its jobs as soon as it can; from any thread."""
+        self._event.set()
+
+    def _stop_timer(self) -> None:
+        self._event.set()
+
+    def _after_fork(self) -> None:
+        super()._after_fork()
+        self._event = Event()

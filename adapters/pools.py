@@ -1,0 +1,322 @@
+"""Executors on pools: threads, processes, and whatever is a ``concurrent.futures.Executor``."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import itertools
+import multiprocessing
+import pickle
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from datetime import datetime
+from functools import partial
+from inspect import iscoroutine
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from tocsin.executors import BaseExecutor
+
+if TYPE_CHECKING:
+    from tocsin.job import Job
+    from tocsin.scheduler import BaseScheduler
+
+__all__ = ["FuturesExecutor", "ProcessPoolExecutor", "ThreadPoolExecutor"]
+
+
+def _checked_workers(value: Any) -> int:
+    """Turn a number of workers, which a configuration gives as text, into one."""
+    workers = int(value)
+    if workers < 1:
+        raise ValueError(f"max_workers: {value!r} is less than 1")
+    return workers
+
+
+class ThreadPoolExecutor(BaseExecutor):
+    """Run jobs in a pool of threads; what comes when all are busy waits its turn.
+
+    A coroutine function runs on an event loop of its own, in a thread of the pool. Threads are
+    started as they are needed, up to ``max_workers``. ``pool_kwargs`` may have
+    ``thread_name_prefix``, ``initializer`` and ``initargs``.
+
+    The threads do not keep the interpreter from ending, but its end waits for the jobs that
+    run or wait. Unlike the pool of `concurrent.futures`, this one takes jobs until then, so
+    that a scheduler in a thread that is no daemon goes on after the main thread.
+    """
+
+    def __init__(self, max_workers: int = 10, pool_kwargs: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.max_workers = _checked_workers(max_workers)
+        options = dict(pool_kwargs or {})
+        self._prefix: str = options.pop("thread_name_prefix", "tocsin-worker")
+        self._initializer: Callable[..., Any] | None = options.pop("initializer", None)
+        self._initargs: tuple[Any, ...] = tuple(options.pop("initargs", ()))
+        if options:
+            raise TypeError(
+                f"pool_kwargs: {', '.join(options)}: unknown; accepted: thread_name_prefix,"
+                " initializer, initargs"
+            )
+        self._queue: SimpleQueue[tuple[Job, Sequence[datetime]] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._idle = threading.Semaphore(0)
+        self._names = itertools.count(1)
+        self._open = False
+
+    def start(self, scheduler: BaseScheduler, alias: str) -> None:
+        """Begin to take jobs."""
+        super().start(scheduler, alias)
+        self._open = True
+        atexit.register(self.shutdown)
+
+    def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
+        with self._mutex:
+            if not self._open:
+                raise RuntimeError("the thread pool has been shut down")
+            self._queue.put((job, run_times))
+            if not self._idle.acquire(blocking=False) and len(self._threads) < self.max_workers:
+                thread = threading.Thread(
+                    target=self._work, name=f"{self._prefix}-{next(self._names)}", daemon=True
+                )
+                self._threads.append(thread)
+                thread.start()
+
+    def _work(self) -> None:
+        if self._initializer is not None:
+            try:
+                self._initializer(*self._initargs)
+            except Exception:
+                self._logger.exception("The initializer of the thread pool failed")
+        queue = self._queue
+        while True:
+            task = queue.get()
+            if task is None:
+                return
+            self.run(*task)
+            del task
+            self._idle.release()
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Take no more jobs; with ``wait`` return when those that run or wait have ended.
+
+        A job that calls this is not waited for.
+        """
+        atexit.unregister(self.shutdown)
+        with self._mutex:
+            threads, self._threads = self._threads, []
+            self._open = False
+            queue, self._queue = self._queue, SimpleQueue()
+            self._idle = threading.Semaphore(0)
+        for _ in threads:
+            queue.put(None)
+        if wait:
+            for thread in threads:
+                if thread is not threading.current_thread():
+                    thread.join()
+
+    def after_fork(self) -> None:
+        """Forget, in a forked child, the threads that only its parent has."""
+        super().after_fork()
+        self._threads = []
+        self._queue = SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._open = False
+
+
+class FuturesExecutor(BaseExecutor):
+    """Run jobs in any `concurrent.futures.Executor` that has threads, which stays its owner's.
+
+    The pool is not shut down with the scheduler: who made it ends it. ``shutdown(wait=True)``
+    waits for the jobs.
+    """
+
+    def __init__(self, pool: concurrent.futures.Executor) -> None:
+        super().__init__()
+        if not isinstance(pool, concurrent.futures.Executor):
+            raise TypeError(f"pool: a concurrent.futures.Executor is needed, not {pool!r}")
+        if isinstance(pool, concurrent.futures.ProcessPoolExecutor):
+            raise TypeError(
+                "pool: a pool of processes can't report on runs; use tocsin's ProcessPoolExecutor"
+            )
+        self.pool = pool
+        self._futures: set[concurrent.futures.Future[None]] = set()
+
+    def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
+        future = self.pool.submit(self.run, job, run_times)
+        with self._mutex:
+            self._futures.add(future)
+        future.add_done_callback(lambda done: self._done(done, job))
+
+    def _done(self, future: concurrent.futures.Future[None], job: Job) -> None:
+        with self._mutex:
+            self._futures.discard(future)
+        if future.cancelled():  # by the pool's owner, before it began
+            self._logger.warning('Run of job "%s" was cancelled by its pool', job)
+            self.release(job)
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Leave the pool alone; with ``wait`` return when the jobs in it have ended."""
+        if wait:
+            with self._mutex:
+                futures = list(self._futures)
+            concurrent.futures.wait(futures)
+
+
+class ProcessPoolExecutor(BaseExecutor):
+    """Run jobs in processes; callable, arguments and result are pickled on their way.
+
+    Each of the ``max_workers`` processes is a pool of its own: one that is killed takes only
+    the job with it that it ran, which reports the error, and is replaced. What comes when all
+    are busy waits its turn. ``pool_kwargs`` are those of `concurrent.futures`'
+    ``ProcessPoolExecutor``; ``mp_context`` is by default "spawn", for a forked child of a
+    program with threads may hang.
+    """
+
+    def __init__(self, max_workers: int = 10, pool_kwargs: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.max_workers = _checked_workers(max_workers)
+        self._options = dict(pool_kwargs or {})
+        self._options.setdefault("mp_context", multiprocessing.get_context("spawn"))
+        self._waiting: deque[tuple[Job, Sequence[datetime]]] = deque()
+        self._free: list[concurrent.futures.ProcessPoolExecutor] = []
+        self._busy = 0
+        self._open = False
+        self._settled = threading.Condition(self._mutex)
+
+    def start(self, scheduler: BaseScheduler, alias: str) -> None:
+        """Begin to take jobs; a process is started when it is first needed."""
+        super().start(scheduler, alias)
+        self._open = True
+
+    def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
+        with self._mutex:
+            if not self._open:
+                raise RuntimeError("the process pool has been shut down")
+            self._waiting.append((job, run_times))
+        self._feed()
+
+    def _feed(self) -> None:
+        """Give waiting jobs to free processes."""
+        while True:
+            with self._mutex:
+                if not self._waiting or self._busy >= self.max_workers:
+                    return
+                job, run_times = self._waiting.popleft()
+                pool = self._free.pop() if self._free else self._new_pool()
+                self._busy += 1
+            self._run_next(pool, job, deque(run_times))
+
+    def _new_pool(self) -> concurrent.futures.ProcessPoolExecutor:
+        return concurrent.futures.ProcessPoolExecutor(1, **self._options)
+
+    def _run_next(
+        self, pool: concurrent.futures.ProcessPoolExecutor, job: Job, times: deque[datetime]
+    ) -> None:
+        """Begin the first of the run times that is not too late; `_ended` goes on from there."""
+        while times:
+            run_time = times.popleft()
+            start = self.begin(job, run_time)
+            if start is None:
+                continue
+            try:
+                call = pool.submit(_call, *job.call())
+            except Exception as error:
+                self.fail(job, run_time, start, error)
+                if isinstance(error, BrokenProcessPool):
+                    pool = self._renewed(pool)
+                continue
+            call.add_done_callback(partial(self._ended, pool, job, run_time, start, times))
+            return
+        with self._mutex:
+            self._busy -= 1
+            keep = self._open or bool(self._waiting)
+            if keep:
+                self._free.append(pool)
+            self._settled.notify_all()
+        if not keep:
+            pool.shutdown(wait=False)
+        self.release(job)
+        self._feed()
+
+    def _ended(
+        self,
+        pool: concurrent.futures.ProcessPoolExecutor,
+        job: Job,
+        run_time: datetime,
+        start: int,
+        times: deque[datetime],
+        call: concurrent.futures.Future[tuple[BaseException | None, str | None, Any]],
+    ) -> None:
+        """Report how a run ended; called in a thread of its pool."""
+        error = call.exception()
+        if error is not None:
+            self.fail(job, run_time, start, error)
+            if isinstance(error, BrokenProcessPool):
+                pool = self._renewed(pool)
+        else:
+            problem, trace, retval = call.result()
+            if problem is None:
+                self.succeed(job, run_time, start, retval)
+            else:
+                self.fail(job, run_time, start, problem, trace)
+        self._run_next(pool, job, times)
+
+    def _renewed(
+        self, pool: concurrent.futures.ProcessPoolExecutor
+    ) -> concurrent.futures.ProcessPoolExecutor:
+        """Put a new process in the place of one that has died."""
+        self._logger.warning("A process of the pool has died; starting another")
+        pool.shutdown(wait=False)
+        return self._new_pool()
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Take no more jobs; with ``wait`` return when those that run or wait have ended.
+
+        Without, those that wait are dropped, each with an error event.
+        """
+        with self._mutex:
+            self._open = False
+            if wait:
+                self._settled.wait_for(lambda: not self._busy and not self._waiting)
+            dropped, self._waiting = self._waiting, deque()
+            pools, self._free = self._free, []
+        for job, run_times in dropped:
+            for run_time in run_times:
+                self.fail(job, run_time, None, RuntimeError("the process pool was shut down"))
+            self.release(job)
+        for pool in pools:
+            pool.shutdown(wait)
+
+    def after_fork(self) -> None:
+        """Forget, in a forked child, the processes that only its parent has."""
+        super().after_fork()
+        self._settled = threading.Condition(self._mutex)
+        self._waiting.clear()
+        self._free = []
+        self._busy = 0
+        self._open = False
+
+
+def _call(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[BaseException | None, str | None, Any]:
+    """Call a job in the child process; give what it raised, with its traceback, or returned."""
+    try:
+        retval = func(*args, **kwargs)
+        if iscoroutine(retval):
+            retval = asyncio.run(retval)
+    except BaseException as error:
+        return _portable(error), "".join(traceback.format_exception(error)), None
+    return None, None, retval
+
+
+def _portable(error: BaseException) -> BaseException:
+    """Give an exception that survives pickling: itself, or its text."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

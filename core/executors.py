@@ -1,0 +1,290 @@
+"""Executors: where jobs run, and what is told of each run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Sequence
+from datetime import datetime, timezone
+from inspect import iscoroutine
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import implementer
+
+from tocsin.convert import edge_of
+from tocsin.errors import MaxInstancesReachedError
+from tocsin.events import (
+    EVENT_JOB_ERROR,
+    EVENT_JOB_EXECUTED,
+    EVENT_JOB_MISSED,
+    EVENT_JOB_STARTED,
+    EVENT_JOB_SUBMITTED,
+    JobExecutionEvent,
+    JobSubmissionEvent,
+    SchedulerEvent,
+)
+from tocsin.interfaces import IExecutor
+
+if TYPE_CHECKING:
+    from tocsin.job import Job
+    from tocsin.scheduler import BaseScheduler
+
+__all__ = ["BaseExecutor", "DebugExecutor"]
+
+_UTC = edge_of(timezone.utc)
+
+
+@implementer(IExecutor)
+class BaseExecutor(ABC):
+    """The base of all executors.
+
+    A subclass implements `_do_submit_job`, which has the job run, somewhere, by `run` or by its
+    own calls of `begin`, `succeed` and `fail`, and `release` at the end.
+    """
+
+    #: Whether a job may be a coroutine function.
+    runs_coroutines = True
+
+    _scheduler: BaseScheduler
+    _logger = logging.getLogger("tocsin.executors")
+
+    def __init__(self) -> None:
+        self._running: dict[tuple[str | None, str], int] = {}
+        self._mutex = Lock()
+
+    def start(self, scheduler: BaseScheduler, alias: str) -> None:
+        """Begin, for a scheduler that calls the executor ``alias``; may follow a shutdown."""
+        self._scheduler = scheduler
+        self._logger = logging.getLogger(f"{scheduler.log_prefix}.executors.{alias}")
+
+    def shutdown(self, wait: bool = True) -> None:
+        """End; with ``wait`` only after the running jobs have."""
+
+    def submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
+        """Run a job once for each run time, one after the other, as one instance.
+
+        Raises MaxInstancesReachedError when as many instances run as the job allows.
+        """
+        key = (job._jobstore_alias, job.id)
+        with self._mutex:
+            running = self._running.get(key, 0)
+            if running >= job.max_instances:
+                raise MaxInstancesReachedError(job)
+            self._running[key] = running + 1
+        try:
+            if self._scheduler.listens(EVENT_JOB_SUBMITTED):
+                self._scheduler._dispatch_event(
+                    JobSubmissionEvent(EVENT_JOB_SUBMITTED, job.id, job._jobstore_alias, run_times)
+                )
+            self._do_submit_job(job, run_times)
+        except BaseException:
+            self.release(job)
+            raise
+
+    @abstractmethod
+    def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
+        """Have the job run; called by `submit_job`, from the scheduler's thread."""
+
+    @property
+    def running(self) -> int:
+        """How many instances of jobs are handed over and have not ended."""
+        with self._mutex:
+            return sum(self._running.values())
+
+    def is_full(self, job: Job) -> bool:
+        """Tell whether as many instances of a job run as it allows."""
+        with self._mutex:
+            return self._running.get((job._jobstore_alias, job.id), 0) >= job.max_instances
+
+    def release(self, job: Job) -> None:
+        """Say that an instance of a job has ended."""
+        self._release((job._jobstore_alias, job.id))
+
+    def _release(self, key: tuple[str | None, str]) -> None:
+        with self._mutex:
+            running = self._running.get(key, 0) - 1
+            if running > 0:
+                self._running[key] = running
+            else:
+                self._running.pop(key, None)
+
+    def run(self, job: Job, run_times: Sequence[datetime]) -> None:
+        """Run a job in this thread, once for each run time, and report."""
+        try:
+            for run_time in run_times:
+                start = self.begin(job, run_time)
+                if start is None:
+                    continue
+                try:
+                    func, args, kwargs = job.call()
+                    retval = func(*args, **kwargs)
+                    if iscoroutine(retval):
+                        retval = self.wait_for(retval)
+                except BaseException as error:
+                    self.fail(job, run_time, start, error)
+                    if not isinstance(error, Exception):
+                        self.interrupted(error)
+                else:
+                    self.succeed(job, run_time, start, retval)
+        finally:
+            self.release(job)
+
+    async def run_async(self, job: Job, run_times: Sequence[datetime]) -> None:
+        """Run a coroutine job on the running event loop, once for each run time, and report."""
+        try:
+            for run_time in run_times:
+                start = self.begin(job, run_time)
+                if start is None:
+                    continue
+                try:
+                    func, args, kwargs = job.call()
+                    retval = await func(*args, **kwargs)
+                except BaseException as error:
+                    self.fail(job, run_time, start, error)
+                    if not isinstance(error, Exception):
+                        raise
+                else:
+                    self.succeed(job, run_time, start, retval)
+        finally:
+            self.release(job)
+
+    def wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run to its end the coroutine that a job gave; here on an event loop of its own.
+
+        Raises RuntimeError in a thread that runs an event loop already.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(coroutine)
+        coroutine.close()
+        raise RuntimeError(
+            f"{coroutine!r} can't run here, in the thread of an event loop;"
+            " give the job an AsyncIOExecutor"
+        )
+
+    def interrupted(self, error: BaseException) -> None:
+        """Take note that a job raised SystemExit, KeyboardInterrupt or the like; ends there."""
+
+    def begin(self, job: Job, run_time: datetime) -> int | None:
+        """Say that a run begins; give the instant, or None if it is too late for it.
+
+        It is too late when more than the job's grace time has passed since the run time.
+        """
+        scheduler = self._scheduler
+        now = scheduler.now()
+        grace = job.misfire_grace_time
+        if grace is not None and now - _UTC.instant(run_time) > grace * 1_000_000:
+            self.miss(job, run_time, now)
+            return None
+        if self._logger.isEnabledFor(logging.INFO):
+            self._logger.info('Running job "%s" (scheduled at %s)', job, run_time)
+        if scheduler.listens(EVENT_JOB_STARTED):
+            self._tell(EVENT_JOB_STARTED, job, run_time, start=_UTC.moment(now))
+        return now
+
+    def miss(self, job: Job, run_time: datetime, now: int) -> None:
+        """Report a run that was found later than its grace time."""
+        late = (now - _UTC.instant(run_time)) / 1_000_000
+        reason = f"{late:.3f} s late, more than its grace time of {job.misfire_grace_time} s"
+        self._logger.warning('Run time of job "%s" at %s was missed: %s', job, run_time, reason)
+        self._tell(EVENT_JOB_MISSED, job, run_time, reason=reason)
+
+    def succeed(self, job: Job, run_time: datetime, start: int, retval: Any) -> None:
+        """Report a run that ended well."""
+        if self._logger.isEnabledFor(logging.INFO):
+            self._logger.info('Job "%s" executed successfully', job)
+        if self._scheduler.listens(EVENT_JOB_EXECUTED):
+            self._tell(
+                EVENT_JOB_EXECUTED,
+                job,
+                run_time,
+                retval=retval,
+                start=_UTC.moment(start),
+                end=_UTC.moment(self._scheduler.now()),
+            )
+
+    def fail(
+        self,
+        job: Job,
+        run_time: datetime,
+        start: int | None,
+        error: BaseException,
+        trace: str | None = None,
+    ) -> None:
+        """Report a run that raised, or (without ``start``) that could not even begin."""
+        if trace is None:
+            trace = "".join(traceback.format_exception(error))
+        self._logger.error('Job "%s" raised an exception\n%s', job, trace.rstrip())
+        self._tell(
+            EVENT_JOB_ERROR,
+            job,
+            run_time,
+            exception=error,
+            traceback=trace,
+            start=None if start is None else _UTC.moment(start),
+            end=_UTC.moment(self._scheduler.now()),
+        )
+        # A frame that outlives its job keeps all that the job had in hand.
+        if error.__traceback__ is not None:
+            traceback.clear_frames(error.__traceback__)
+
+    def _tell(self, code: int, job: Job, run_time: datetime, **details: Any) -> None:
+        if self._scheduler.listens(code):
+            self._scheduler._dispatch_event(
+                JobExecutionEvent(code, job.id, job._jobstore_alias, run_time, **details)
+            )
+
+    def _run_job_success(self, job_id: str, events: Sequence[SchedulerEvent]) -> None:
+        """End an instance of a job; what executors written for APScheduler 3 call."""
+        for event in events:
+            self._scheduler._dispatch_event(event)
+        self._release_id(job_id)
+
+    def _run_job_error(self, job_id: str, exc: BaseException, traceback: Any = None) -> None:
+        """End an instance of a job that could not run, likewise."""
+        self._logger.error("Error running job %s", job_id, exc_info=(type(exc), exc, traceback))
+        self._release_id(job_id)
+
+    def _release_id(self, job_id: str) -> None:
+        with self._mutex:
+            key = next((key for key in self._running if key[1] == job_id), None)
+        if key is not None:
+            self._release(key)
+
+    def after_fork(self) -> None:
+        """Forget, in a forked child, the runs that only its parent has."""
+        self._mutex = Lock()
+        self._running = {}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class DebugExecutor(BaseExecutor):
+    """Run jobs at once, in the scheduler's own thread, one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._interruption: BaseException | None = None
+
+    def submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
+        """Run a job once for each run time.
+
+        Raises MaxInstancesReachedError as `BaseExecutor.submit_job`, and lets Ctrl-C and
+        SystemExit through: in this thread they are meant for the program.
+        """
+        super().submit_job(job, run_times)
+        if self._interruption is not None:
+            interruption, self._interruption = self._interruption, None
+            raise interruption
+
+    def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
+        self.run(job, run_times)
+
+    def interrupted(self, error: BaseException) -> None:
+        """Keep the exception until the run has been settled."""
+        self._interruption = error

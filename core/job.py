@@ -1,0 +1,403 @@
+"""The job: what to call, when, and under which rules."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta, timezone, tzinfo
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from tocsin.callables import (
+    check_arguments,
+    get_callable_name,
+    obj_to_ref,
+    ref_to_obj,
+)
+from tocsin.convert import as_datetime, as_number, edge_of
+from tocsin.triggers.base import BaseTrigger
+
+if TYPE_CHECKING:
+    from tocsin.scheduler import BaseScheduler
+
+
+class Undefined:
+    """The type of `undefined`, which stands for an argument that was not given."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "<undefined>"
+
+    def __reduce__(self) -> str:
+        return "undefined"
+
+
+undefined: Any = Undefined()
+
+NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
+_random_bits = random.getrandbits  # seeded anew in a forked child by the standard library
+
+
+def new_id() -> str:
+    """Make an id that no other job has: 128 random bits as 32 hexadecimal digits."""
+    return f"{_random_bits(128):032x}"
+
+
+class Job:
+    """A handle on one job of a scheduler.
+
+    ``add_job`` makes it; nobody else does. Its attributes are read, and changed by its methods.
+    With a `MemoryJobStore` it shows the job as it is now, with others as it was when it was
+    looked up. ``args`` is a tuple, ``kwargs`` a mapping that may be read-only.
+    ``misfire_grace_time`` is in seconds, None for no limit. ``failure`` says why the scheduler
+    has set the job aside, None if it has not.
+    """
+
+    __slots__ = (
+        "_call",
+        "_handle",
+        "_jobstore_alias",
+        "_next_run",
+        "_scheduler",
+        "coalesce",
+        "executor",
+        "failure",
+        "id",
+        "max_instances",
+        "misfire_grace_time",
+        "name",
+        "trigger",
+    )
+
+    id: str
+    name: str
+    trigger: BaseTrigger
+    executor: str
+    misfire_grace_time: float | None
+    coalesce: bool
+    max_instances: int
+    failure: str | None
+
+    def __init__(
+        self,
+        scheduler: BaseScheduler,
+        func: Callable[..., Any] | str,
+        trigger: BaseTrigger,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] = NO_KWARGS,
+        id: str | None = None,  # noqa: A002
+        name: str | None = None,
+        executor: str = "default",
+    ) -> None:
+        self.id = new_id() if id is None else id
+        # One tuple, replaced as a whole, so that no run sees one part of a change.
+        self._call: tuple[Any, tuple[Any, ...], Mapping[str, Any]] = (func, args, kwargs)
+        self.trigger = trigger
+        self.name = get_callable_name(func) if name is None else name
+        self.executor = executor
+        # Until the job is in its store: the scheduler's defaults apply.
+        self.misfire_grace_time = undefined
+        self.coalesce = undefined
+        self.max_instances = undefined
+        self.failure = None
+        self._next_run: int | None = undefined
+        self._scheduler: BaseScheduler | None = scheduler
+        self._jobstore_alias: str | None = None
+        # The store's own; the MemoryJobStore keeps the entry in its heap here.
+        self._handle: Any = None
+
+    @property
+    def func(self) -> Callable[..., Any]:
+        """The callable; LookupError if a stored reference to it leads nowhere."""
+        return self.call()[0]
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The positional arguments."""
+        return self._call[1]
+
+    @property
+    def kwargs(self) -> Mapping[str, Any]:
+        """The keyword arguments."""
+        return self._call[2]
+
+    def call(self) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
+        """Give callable and arguments as they belong together; LookupError as for `func`."""
+        call = self._call
+        if isinstance(call[0], str):
+            call = self._call = (ref_to_obj(call[0]), call[1], call[2])
+        return call
+
+    @property
+    def func_ref(self) -> str | None:
+        """The callable as ``module:name``, None if it has no such name."""
+        func = self._call[0]
+        if isinstance(func, str):
+            return func
+        try:
+            return obj_to_ref(func)
+        except ValueError:
+            return None
+
+    @property
+    def next_run_time(self) -> datetime | None:
+        """When the job runs next, in its trigger's time zone; None if it is paused.
+
+        Raises AttributeError for a job that has not been given to a started scheduler yet.
+        """
+        if self._next_run is undefined:
+            raise AttributeError(
+                f"next_run_time of job {self.name!r} is not known before the scheduler starts"
+            )
+        return None if self._next_run is None else self.moment(self._next_run)
+
+    @next_run_time.setter
+    def next_run_time(self, value: datetime | None) -> None:
+        self._next_run = None if value is None else edge_of(self._zone()).instant(value)
+
+    @property
+    def pending(self) -> bool:
+        """Whether the job waits for the scheduler to start."""
+        return self._jobstore_alias is None
+
+    def moment(self, instant: int) -> datetime:
+        """Turn an instant into a datetime in the time zone of the job's trigger."""
+        moment = edge_of(self._zone()).moment(instant)
+        if moment is None:
+            raise OverflowError(f"{instant} microseconds since 1970 is after the year 9999")
+        return moment
+
+    def _zone(self) -> tzinfo:
+        zone = getattr(self.trigger, "timezone", None)
+        if zone is None and self._scheduler is not None:
+            zone = self._scheduler.timezone
+        return timezone.utc if zone is None else zone
+
+    def next_run_times(self, count: int) -> list[datetime]:
+        """List the next run times, at most ``count``; empty if the job is paused."""
+        edge = edge_of(self._zone())
+        now = self._owner().now() if self._scheduler else 0
+        found = self._next_run
+        if found is undefined:
+            found = self.trigger.next_run(None, now, edge)
+        times: list[datetime] = []
+        while found is not None and len(times) < count:
+            times.append(self.moment(found))
+            found = self.trigger.next_run(found, now, edge)
+        return times
+
+    def modify(self, **changes: Any) -> Job:
+        """Change attributes of the job; see `BaseScheduler.modify_job`."""
+        self._owner().modify_job(self.id, self._jobstore_alias, **changes)
+        return self
+
+    def reschedule(self, trigger: Any, **trigger_args: Any) -> Job:
+        """Give the job another trigger; see `BaseScheduler.reschedule_job`."""
+        self._owner().reschedule_job(self.id, self._jobstore_alias, trigger, **trigger_args)
+        return self
+
+    def pause(self) -> Job:
+        """Stop running the job until it is resumed."""
+        self._owner().pause_job(self.id, self._jobstore_alias)
+        return self
+
+    def resume(self) -> Job | None:
+        """Run the job again from its next fire time on; None if there is none."""
+        return self._owner().resume_job(self.id, self._jobstore_alias) and self
+
+    def remove(self) -> None:
+        """Take the job out of its scheduler."""
+        self._owner().remove_job(self.id, self._jobstore_alias)
+
+    def run_now(self) -> None:
+        """Run the job once, now, beside its schedule; see `BaseScheduler.run_job_now`."""
+        self._owner().run_job_now(self.id, self._jobstore_alias)
+
+    def _owner(self) -> BaseScheduler:
+        if self._scheduler is None:
+            raise RuntimeError(f"{self!r} belongs to no scheduler")
+        return self._scheduler
+
+    def _modify(self, **changes: Any) -> None:
+        """Check all changes, then make them."""
+        self._apply(self.checked(changes))
+
+    def _apply(self, changes: Mapping[str, Any]) -> None:
+        """Set what `checked` has found right."""
+        rest = dict(changes)
+        func, args, kwargs = self._call
+        self._call = (
+            rest.pop("func", func),
+            rest.pop("args", args),
+            rest.pop("kwargs", kwargs),
+        )
+        for name, value in rest.items():
+            setattr(self, name, value)
+
+    def checked(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn changes as users write them into values of the job's slots.
+
+        Raises AttributeError for names that can't be changed, TypeError and ValueError that
+        name the attribute for wrong values.
+        """
+        approved: dict[str, Any] = {}
+        unknown = []
+        for name, value in changes.items():
+            check = _CHECKS.get(name)
+            if check is not None:
+                approved[name] = check(value)
+            elif name == "id":
+                if value != self.id:
+                    raise ValueError(f"id: the id of job {self.id!r} can't be changed")
+            elif name == "func":
+                approved["func"] = ref_to_obj(value) if isinstance(value, str) else value
+                get_callable_name(approved["func"])
+            elif name == "next_run_time":
+                approved["_next_run"] = self._checked_time(value, changes.get("trigger"))
+            else:
+                unknown.append(name)
+        if unknown:
+            raise AttributeError(
+                f"The following are not modifiable attributes of Job: {', '.join(unknown)}"
+            )
+        if not approved.keys().isdisjoint(("func", "args", "kwargs")):
+            func = approved.get("func") or self.func
+            args, kwargs = approved.get("args", self.args), approved.get("kwargs", self.kwargs)
+            check_arguments(func, args, kwargs)
+        return approved
+
+    def _checked_time(self, value: Any, trigger: Any) -> int | None:
+        if value is None:
+            return None
+        zone = getattr(trigger, "timezone", None) or self._zone()
+        edge = edge_of(zone)
+        return edge.instant(as_datetime(value, zone, "next_run_time"))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give the state that APScheduler's stores pickle; ValueError without a reference."""
+        func, args, kwargs = self._call
+        reference = func if isinstance(func, str) else obj_to_ref(func)
+        bound_to = getattr(func, "__self__", None)
+        if bound_to is not None and not isinstance(bound_to, type):
+            args = (bound_to, *args)
+        return {
+            "version": 1,
+            "id": self.id,
+            "func": reference,
+            "trigger": self.trigger,
+            "executor": self.executor,
+            "args": args,
+            "kwargs": dict(kwargs),
+            "name": self.name,
+            "misfire_grace_time": self.misfire_grace_time,
+            "coalesce": self.coalesce,
+            "max_instances": self.max_instances,
+            "next_run_time": None if self._next_run is undefined else self.next_run_time,
+        }
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        if state.get("version", 1) > 1:
+            raise ValueError(
+                f"Job has version {state['version']}, but only version 1 can be handled"
+            )
+        self.id = state["id"]
+        self._call = (state["func"], tuple(state["args"]), state["kwargs"])
+        self.trigger = state["trigger"]
+        self.executor = state["executor"]
+        self.name = state["name"]
+        self.misfire_grace_time = state["misfire_grace_time"]
+        self.coalesce = state["coalesce"]
+        self.max_instances = state["max_instances"]
+        self.failure = None
+        self._scheduler = None
+        self._jobstore_alias = None
+        self._handle = None
+        self.next_run_time = state["next_run_time"]
+
+    def __eq__(self, other: object) -> bool:
+        return self.id == other.id if isinstance(other, Job) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"<Job (id={self.id} name={self.name})>"
+
+    def __str__(self) -> str:
+        return f"{self.name} (trigger: {self.trigger}, {self._status()})"
+
+    def _status(self) -> str:
+        if self.failure is not None:
+            return f"set aside: {self.failure}"
+        if self._next_run is undefined:
+            return "pending"
+        if self._next_run is None:
+            return "paused"
+        return f"next run at: {self.next_run_time:%Y-%m-%d %H:%M:%S %Z}"
+
+
+def checked_text(value: Any, name: str) -> str:
+    """Refuse what is no text, or empty."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: a text is needed, not {value!r}")
+    if not value:
+        raise ValueError(f"{name}: the text is empty")
+    return value
+
+
+def checked_args(value: Any) -> tuple[Any, ...]:
+    """Turn positional arguments into a tuple."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"args: a list or tuple of arguments is needed, not {value!r}")
+    return tuple(value)
+
+
+def checked_kwargs(value: Any) -> Mapping[str, Any]:
+    """Copy keyword arguments."""
+    if isinstance(value, str) or not isinstance(value, Mapping):
+        raise TypeError(f"kwargs: a mapping of arguments is needed, not {value!r}")
+    return dict(value) if value else NO_KWARGS
+
+
+def checked_trigger(value: Any) -> BaseTrigger:
+    """Refuse what is no trigger."""
+    if not isinstance(value, BaseTrigger):
+        raise TypeError(f"trigger: an instance of a trigger is needed, not {value!r}")
+    return value
+
+
+def checked_grace(value: Any) -> float | None:
+    """Turn a grace time, None or seconds or a timedelta, into seconds."""
+    if value is None:
+        return None
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if as_number(value, "misfire_grace_time") <= 0:
+        raise ValueError(
+            f"misfire_grace_time: {value!r} is not positive; it is a number of seconds,"
+            " or None for no limit"
+        )
+    return value  # type: ignore[no-any-return]
+
+
+def checked_instances(value: Any) -> int:
+    """Refuse what is no positive whole number."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"max_instances: a whole number is needed, not {value!r}")
+    if value < 1:
+        raise ValueError(f"max_instances: {value} is less than 1")
+    return value
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "name": lambda value: checked_text(value, "name"),
+    "executor": lambda value: checked_text(value, "executor"),
+    "args": checked_args,
+    "kwargs": checked_kwargs,
+    "trigger": checked_trigger,
+    "misfire_grace_time": checked_grace,
+    "coalesce": bool,
+    "max_instances": checked_instances,
+}

@@ -1,0 +1,317 @@
+"""The scheduling loop: it is told the time, and answers when to be woken.
+
+It does no I/O of its own, has no clock, no thread and no lock. One call of `Loop.advance` at a
+time; what it works on may be changed by any thread meanwhile, for a store tells whether a claim
+still held when it was advanced.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from tocsin.convert import edge_of
+from tocsin.engine.schedule import Schedule
+from tocsin.errors import MaxInstancesReachedError
+from tocsin.events import (
+    EVENT_JOB_BROKEN,
+    EVENT_JOB_COALESCED,
+    EVENT_JOB_ERROR,
+    EVENT_JOB_MAX_INSTANCES,
+    EVENT_JOB_MISSED,
+    EVENT_JOB_REMOVED,
+    EVENT_JOBSTORE_ERROR,
+    JobBrokenEvent,
+    JobCoalescedEvent,
+    JobEvent,
+    JobExecutionEvent,
+    JobStoreErrorEvent,
+    JobSubmissionEvent,
+)
+
+if TYPE_CHECKING:
+    from tocsin.executors import BaseExecutor
+    from tocsin.job import Job
+    from tocsin.scheduler import BaseScheduler
+    from tocsin.stores.base import BaseJobStore
+
+#: So many jobs are claimed at once: what is a short while for an event loop, a long batch for a
+#: store.
+BATCH = 1000
+#: So many run times of one job are handed over at once when it does not coalesce.
+MOST_RUN_TIMES = 1000
+#: A job whose trigger fails so often in a row is set aside.
+MOST_FAILURES = 5
+_SECOND = 1_000_000
+
+
+@dataclass
+class Trouble:
+    """What went wrong with a store or a job, how often in a row, and when it is tried again."""
+
+    failures: int
+    retry_at: int
+    reason: str
+
+
+class Loop:
+    """Claim what is due, advance it, hand it over; the order in which a crash doubles nothing.
+
+    ``stores`` and ``executors`` are by alias, and may be replaced between two calls.
+    """
+
+    def __init__(self, scheduler: BaseScheduler) -> None:
+        self.scheduler = scheduler
+        self.stores: Mapping[str, BaseJobStore] = {}
+        self.executors: Mapping[str, BaseExecutor] = {}
+        #: Stores that fail, by alias, and jobs that do, by alias and id.
+        self.failing_stores: dict[str, Trouble] = {}
+        self.failing_jobs: dict[tuple[str, str], Trouble] = {}
+        #: Jobs that were set aside, with the reason.
+        self.broken: dict[tuple[str, str], str] = {}
+        # Jobs of which more run times are due than were handed over at once.
+        self._backlog: set[tuple[str, str]] = set()
+
+    def advance(self, now: int) -> int | None:
+        """Do all that is due at ``now``; give the instant of the next wake-up, or None.
+
+        At most `BATCH` jobs of each store: if more are due, the answer is ``now``. The cost is
+        in the jobs that are due, and O(1) for the run times that a coalescing job has missed.
+        """
+        wake: int | None = None
+        for alias, store in list(self.stores.items()):
+            due = self._advance_store(alias, store, now)
+            if due is not None and (wake is None or due < wake):
+                wake = due
+        return wake
+
+    def forget(self, alias: str, job_id: str | None = None) -> None:
+        """Forget the troubles of a job that was changed or removed, or of all in a store."""
+        for troubles in (self.failing_jobs, self.broken):
+            for key in [(alias, job_id)] if job_id is not None else list(troubles):
+                if key[0] == alias:
+                    troubles.pop(key, None)  # type: ignore[attr-defined]
+
+    def _advance_store(self, alias: str, store: BaseJobStore, now: int) -> int | None:
+        trouble = self.failing_stores.get(alias)
+        if trouble is not None and now < trouble.retry_at <= now + self._longest_retry():
+            return trouble.retry_at
+        try:
+            claimed = store.claim(now, BATCH)
+            if claimed:
+                self._hand_over(alias, store, claimed, now)
+            due = now if len(claimed) >= BATCH else store.next_due()
+        except Exception as error:
+            return self._store_failed(alias, error, now)
+        if trouble is not None:
+            del self.failing_stores[alias]
+            self.logger.info('Job store "%s" works again', alias)
+        return due
+
+    def _hand_over(self, alias: str, store: BaseJobStore, claimed: list[Job], now: int) -> None:
+        """Advance claimed jobs in one step, then start the runs whose claims held."""
+        edge = edge_of(self.scheduler.timezone)
+        runs = []
+        claims = []
+        for job in claimed:
+            run_time = job._next_run
+            if run_time is None:  # paused since it was claimed
+                continue
+            try:
+                following = job.trigger.next_run(run_time, now, edge)
+                if following is None or following > now:
+                    times = [run_time]
+                else:
+                    times, following = self._missed(job, run_time, following, now, edge)
+            except Exception as error:
+                self._job_failed(alias, store, job, run_time, error, now)
+                continue
+            if self._backlog and self._waits(alias, store, job, run_time, now):
+                continue
+            if len(times) == MOST_RUN_TIMES:
+                self._backlog.add((alias, job.id))
+            runs.append((job, times, run_time))
+            claims.append((job, run_time, following))
+        if self.failing_jobs:
+            for job, _, _ in runs:
+                self.failing_jobs.pop((alias, job.id), None)
+        if not claims:
+            return
+        held = store.advance(claims)
+        for (job, times, first), (_, _, following), holds in zip(runs, claims, held, strict=True):
+            if holds:
+                self._start(alias, job, times, first, now)
+                if following is None:
+                    self._finished(alias, job)
+
+    def _waits(self, alias: str, store: BaseJobStore, job: Job, run_time: int, now: int) -> bool:
+        """Have the rest of a backlog wait while the part before it keeps all instances busy."""
+        key = (alias, job.id)
+        if key not in self._backlog:
+            return False
+        executor = self.executors.get(job.executor)
+        if executor is not None and executor.is_full(job):
+            store.release(job, run_time, now + _SECOND // 10)
+            return True
+        self._backlog.discard(key)
+        return False
+
+    def _missed(
+        self, job: Job, first: int, following: int, now: int, edge: Schedule
+    ) -> tuple[list[int], int | None]:
+        """Work out which of several run times that are due count, and what follows them."""
+        trigger = job.trigger
+        if job.coalesce:
+            latest = trigger.latest_run(following, now, edge)
+            return [latest], trigger.next_run(latest, now, edge)
+        times = [first]
+        upcoming: int | None = following
+        while upcoming is not None and upcoming <= now and len(times) < MOST_RUN_TIMES:
+            times.append(upcoming)
+            upcoming = trigger.next_run(upcoming, now, edge)
+        return times, upcoming
+
+    def _start(self, alias: str, job: Job, times: list[int], first: int, now: int) -> None:
+        """Hand the run times that count to the job's executor."""
+        if times[0] != first:
+            self._coalesced(alias, job, first, times[0])
+        grace = job.misfire_grace_time
+        moments = []
+        for instant in times:
+            if grace is not None and now - instant > grace * _SECOND:
+                self._late(alias, job, instant, now)
+            else:
+                moments.append(job.moment(instant))
+        if not moments:
+            return
+        try:
+            executor = self.executors[job.executor]
+        except KeyError:
+            self._not_started(
+                alias,
+                job,
+                moments,
+                LookupError(
+                    f'no executor is called "{job.executor}"; add it with add_executor, or give'
+                    f" the job one of: {', '.join(self.executors)}"
+                ),
+            )
+            return
+        try:
+            executor.submit_job(job, moments)
+        except MaxInstancesReachedError:
+            self._too_many(alias, job, moments)
+        except Exception as error:
+            self._not_started(alias, job, moments, error)
+
+    # What is lost, late or wrong: one log line and one event each.
+
+    @property
+    def logger(self) -> logging.Logger:
+        """The scheduler's logger."""
+        return self.scheduler.logger
+
+    def _coalesced(self, alias: str, job: Job, first: int, last: int) -> None:
+        since, until = job.moment(first), job.moment(last)
+        self.logger.warning(
+            'Runs of job "%s" from %s on were coalesced into the one at %s', job, since, until
+        )
+        if self.scheduler.listens(EVENT_JOB_COALESCED):
+            self.scheduler._dispatch_event(
+                JobCoalescedEvent(EVENT_JOB_COALESCED, job.id, alias, since, until)
+            )
+
+    def _late(self, alias: str, job: Job, instant: int, now: int) -> None:
+        late = (now - instant) / _SECOND
+        reason = f"{late:.3f} s late, more than its grace time of {job.misfire_grace_time} s"
+        moment = job.moment(instant)
+        self.logger.warning('Run time of job "%s" at %s was missed: %s', job, moment, reason)
+        if self.scheduler.listens(EVENT_JOB_MISSED):
+            self.scheduler._dispatch_event(
+                JobExecutionEvent(EVENT_JOB_MISSED, job.id, alias, moment, reason=reason)
+            )
+
+    def _too_many(self, alias: str, job: Job, moments: list[datetime]) -> None:
+        self.logger.warning(
+            'Run of job "%s" at %s was skipped: %d instances are running, as many as its'
+            " max_instances allows",
+            job,
+            moments[0],
+            job.max_instances,
+        )
+        if self.scheduler.listens(EVENT_JOB_MAX_INSTANCES):
+            self.scheduler._dispatch_event(
+                JobSubmissionEvent(EVENT_JOB_MAX_INSTANCES, job.id, alias, moments)
+            )
+
+    def _not_started(self, alias: str, job: Job, moments: list[datetime], error: Exception) -> None:
+        self.logger.error('Run of job "%s" at %s could not be started: %s', job, moments[0], error)
+        if self.scheduler.listens(EVENT_JOB_ERROR):
+            for moment in moments:
+                self.scheduler._dispatch_event(
+                    JobExecutionEvent(EVENT_JOB_ERROR, job.id, alias, moment, exception=error)
+                )
+
+    def _finished(self, alias: str, job: Job) -> None:
+        self.logger.info('Removed job "%s": its schedule has ended', job.name)
+        if self.scheduler.listens(EVENT_JOB_REMOVED):
+            self.scheduler._dispatch_event(JobEvent(EVENT_JOB_REMOVED, job.id, alias))
+
+    def _job_failed(
+        self, alias: str, store: BaseJobStore, job: Job, run_time: int, error: Exception, now: int
+    ) -> None:
+        """Try a job whose next run time can't be worked out again later, or set it aside."""
+        key = (alias, job.id)
+        known = self.failing_jobs.get(key)
+        failures = 1 if known is None else known.failures + 1
+        reason = f"{type(error).__name__}: {error}"
+        if failures < MOST_FAILURES:
+            wait = min(2 ** (failures - 1) * _SECOND, self._longest_retry())
+            self.failing_jobs[key] = Trouble(failures, now + wait, reason)
+            self.logger.warning(
+                'The next run time of job "%s" could not be worked out (%s); trying again in %g s',
+                job,
+                reason,
+                wait / _SECOND,
+            )
+            store.release(job, run_time, now + wait)
+            return
+        self.failing_jobs.pop(key, None)
+        self.broken[key] = reason
+        self.logger.error(
+            'Job "%s" was set aside, for its next run time could not be worked out %d times in a'
+            " row; mend it and call reschedule_job or resume_job",
+            job,
+            failures,
+            exc_info=error,
+        )
+        store.set_aside(job, run_time, reason)
+        if self.scheduler.listens(EVENT_JOB_BROKEN):
+            self.scheduler._dispatch_event(JobBrokenEvent(EVENT_JOB_BROKEN, job.id, alias, reason))
+
+    def _store_failed(self, alias: str, error: Exception, now: int) -> int:
+        """Leave a store alone for a while that doubles with each failure."""
+        known = self.failing_stores.get(alias)
+        failures = 1 if known is None else known.failures + 1
+        wait = min(2 ** min(failures - 1, 30) * _SECOND // 10, self._longest_retry())
+        retry_at = now + wait
+        self.failing_stores[alias] = Trouble(failures, retry_at, f"{type(error).__name__}: {error}")
+        self.logger.warning(
+            'Job store "%s" failed (%s: %s); trying again in %g s',
+            alias,
+            type(error).__name__,
+            error,
+            wait / _SECOND,
+            exc_info=error if failures == 1 else None,
+        )
+        if self.scheduler.listens(EVENT_JOBSTORE_ERROR):
+            self.scheduler._dispatch_event(
+                JobStoreErrorEvent(EVENT_JOBSTORE_ERROR, alias, error, wait / _SECOND)
+            )
+        return retry_at
+
+    def _longest_retry(self) -> int:
+        return int(self.scheduler.jobstore_retry_interval * _SECOND)
