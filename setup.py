@@ -29,16 +29,32 @@ class BuildExt(build_ext):
     """Go on without an extension where there is no working compiler."""
 
     def build_extensions(self) -> None:
-        if self.compiler.compiler_type == "unix":
-            for extension in self.extensions:
-                extension.extra_compile_args = ["-g0"]  # debug information is a third of the time
-        super().build_extensions()
+        if self.translate():
+            super().build_extensions()
         # Only here: the editable installation copies every extension that is still listed.
         self.extensions = [
             extension
             for extension in self.extensions
             if os.path.exists(self.get_ext_fullpath(extension.name))
         ]
+
+    def translate(self) -> bool:
+        """Translate the extensions to C; tell whether there is a Cython to do so."""
+        try:
+            from Cython.Build import cythonize
+        except ModuleNotFoundError as error:
+            if REQUIRED:
+                raise
+            self.warn(f"the engine is not compiled, tocsin runs pure Python: {error}")
+            return False
+        declare()
+        options = {"build_dir": "build/cython", "include_path": ["build/pxd"]}
+        sources = {each.name: each.sources for each in cythonize(self.extensions, **options)}
+        for extension in self.extensions:
+            extension.sources = sources[extension.name]
+            if self.compiler.compiler_type == "unix":
+                extension.extra_compile_args = ["-g0"]  # a quarter of the time goes into -g
+        return True
 
     def build_extension(self, ext: Extension) -> None:
         try:
@@ -49,44 +65,39 @@ class BuildExt(build_ext):
             self.warn(f"{ext.name} is not compiled, tocsin runs pure Python: {error}")
 
 
+def declare() -> None:
+    """Put the declarations where Cython finds them.
+
+    It looks for tocsin/engine/zone.pxd where the tree says core/engine/zone.pxd, and ignores
+    without a word a declaration that it does not find.
+    """
+    declarations = Path("build/pxd/tocsin/engine")
+    declarations.mkdir(parents=True, exist_ok=True)
+    for package in (declarations, declarations.parent):
+        init = package / "__init__.pxd"
+        if not init.exists():  # a newer one has everything translated again
+            init.touch()
+    for pxd in Path("core/engine").glob("*.pxd"):
+        copy = declarations / pxd.name
+        if not copy.exists() or copy.read_bytes() != pxd.read_bytes():
+            shutil.copyfile(pxd, copy)
+
+
+def extensions() -> list[Extension]:
+    """List the extensions to build."""
+    if PURE and REQUIRED:
+        raise SystemExit("TOCSIN_PURE=1 and TOCSIN_REQUIRE_COMPILED=1 contradict each other")
+    if PURE:
+        return []
+    return [Extension(f"tocsin.engine.{name}", [f"core/engine/{name}.py"]) for name in COMPILED]
+
+
 def packages() -> list[str]:
     """List the packages of all top-level folders: every folder with an ``__init__.py``."""
     found = []
     for name, folder in ROOTS.items():
         found += [name, *(f"{name}.{inner}" for inner in find_packages(folder))]
     return found
-
-
-def extensions() -> list[Extension]:
-    """List the extensions to build, translated to C."""
-    if PURE:
-        if REQUIRED:
-            raise SystemExit("TOCSIN_PURE=1 and TOCSIN_REQUIRE_COMPILED=1 contradict each other")
-        return []
-    try:
-        from Cython.Build import cythonize
-    except ModuleNotFoundError:
-        if REQUIRED:
-            raise
-        print("warning: Cython is not there, tocsin runs pure Python")
-        return []
-    # Cython looks for tocsin/engine/zone.pxd where the tree says core/engine/zone.pxd, and
-    # ignores without a word a declaration that it does not find.
-    declarations = Path("build/pxd/tocsin/engine")
-    declarations.mkdir(parents=True, exist_ok=True)
-    for package in (declarations, declarations.parent):
-        (package / "__init__.pxd").touch()
-    for pxd in Path("core/engine").glob("*.pxd"):
-        copy = declarations / pxd.name
-        if not copy.exists() or copy.read_bytes() != pxd.read_bytes():
-            shutil.copyfile(pxd, copy)
-    return list(
-        cythonize(
-            [Extension(f"tocsin.engine.{name}", [f"core/engine/{name}.py"]) for name in COMPILED],
-            build_dir="build/cython",
-            include_path=["build/pxd"],
-        )
-    )
 
 
 setup(
