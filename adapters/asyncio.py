@@ -31,7 +31,7 @@ class AsyncIOScheduler(CallbackScheduler):
 
     extra_options: ClassVar[Any] = {"event_loop": maybe_ref}
 
-    _eventloop: asyncio.AbstractEventLoop | None = None
+    _eventloop: asyncio.AbstractEventLoop
     _closing: asyncio.Future[None] | None = None
 
     def _configure(self, options: Any) -> None:
@@ -43,12 +43,13 @@ class AsyncIOScheduler(CallbackScheduler):
         Raises RuntimeError when there is none, and none was given as ``event_loop``.
         """
         if self.state == STATE_STOPPED:
-            self._eventloop = self._given_loop or _running_loop()
-            if self._eventloop is None:
+            loop = self._given_loop or _running_loop()
+            if loop is None:
                 raise RuntimeError(
                     "no event loop is running: call start() from a coroutine, or give the"
                     " scheduler its loop as event_loop=..."
                 )
+            self._eventloop = loop
         super().start(paused)
 
     def shutdown(self, wait: bool = True) -> asyncio.Future[None]:
@@ -57,16 +58,15 @@ class AsyncIOScheduler(CallbackScheduler):
         It need not be awaited. Without ``wait`` running coroutines are cancelled. Raises
         SchedulerNotRunningError.
         """
-        loop = self._loop_in_use()
         self._closing = None
         super().shutdown(wait)
         if self._closing is None:
-            self._closing = loop.create_future()
+            self._closing = self._eventloop.create_future()
             self._closing.set_result(None)
         return self._closing
 
     def _close(self, wait: bool) -> None:
-        loop = self._loop_in_use()
+        loop = self._eventloop
         if (
             not wait
             or not loop.is_running()
@@ -89,26 +89,21 @@ class AsyncIOScheduler(CallbackScheduler):
         finally:
             super()._close(False)
 
-    def _loop_in_use(self) -> asyncio.AbstractEventLoop:
-        if self._eventloop is None:
-            self._eventloop = self._given_loop or asyncio.get_running_loop()
-        return self._eventloop
-
     def _call_later(self, delay: float, function: Callable[[], None]) -> asyncio.TimerHandle:
-        return self._loop_in_use().call_later(delay, function)
+        return self._eventloop.call_later(delay, function)
 
     def _cancel(self, timer: asyncio.TimerHandle) -> None:
         timer.cancel()
 
     def _call_soon(self, function: Callable[[], None]) -> None:
-        loop = self._loop_in_use()
+        loop = self._eventloop
         if _running_loop() is loop:
             loop.call_soon(function)
         else:
             loop.call_soon_threadsafe(function)
 
     def _stop_timer(self) -> None:
-        loop = self._loop_in_use()
+        loop = self._eventloop
         if loop.is_running() and _running_loop() is not loop:
             loop.call_soon_threadsafe(self._drop_timer)
         else:
@@ -118,7 +113,7 @@ class AsyncIOScheduler(CallbackScheduler):
         if _running_loop() is self._eventloop:
             super()._start_coroutine(coroutine)
         else:
-            asyncio.run_coroutine_threadsafe(coroutine, self._loop_in_use())
+            asyncio.run_coroutine_threadsafe(coroutine, self._eventloop)
 
     def _create_default_executor(self) -> BaseExecutor:
         return AsyncIOExecutor()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import Event
+from threading import Event, Thread, current_thread
 from typing import Any
 
 from tocsin.scheduler import STATE_STOPPED, BaseScheduler
@@ -19,6 +19,8 @@ class BlockingScheduler(BaseScheduler):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._event = Event()
+        self._ended = Event()
+        self._looping: Thread | None = None
         super().__init__(*args, **options)
 
     def start(self, paused: bool = False) -> None:
@@ -28,11 +30,17 @@ class BlockingScheduler(BaseScheduler):
 
     def _main_loop(self) -> None:
         """Sleep until something is due, run it, and again, until the scheduler is shut down."""
-        while self.state != STATE_STOPPED:
-            self._event.clear()
-            wait = self._process_jobs()
-            if self.state != STATE_STOPPED:
-                self._event.wait(wait)
+        self._ended.clear()
+        self._looping = current_thread()
+        try:
+            while self.state != STATE_STOPPED:
+                self._event.clear()
+                wait = self._process_jobs()
+                if self.state != STATE_STOPPED:
+                    self._event.wait(wait)
+        finally:
+            self._looping = None
+            self._ended.set()
 
     def wakeup(self) -> None:
         """Have the scheduler look at its jobs as soon as it can; from any thread."""
@@ -40,7 +48,11 @@ class BlockingScheduler(BaseScheduler):
 
     def _stop_timer(self) -> None:
         self._event.set()
+        if self._looping not in (None, current_thread()):
+            self._ended.wait()
 
     def _after_fork(self) -> None:
         super()._after_fork()
         self._event = Event()
+        self._ended = Event()
+        self._looping = None

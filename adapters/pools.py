@@ -79,25 +79,27 @@ class ThreadPoolExecutor(BaseExecutor):
             self._queue.put((job, run_times))
             if not self._idle.acquire(blocking=False) and len(self._threads) < self.max_workers:
                 thread = threading.Thread(
-                    target=self._work, name=f"{self._prefix}-{next(self._names)}", daemon=True
+                    target=self._work,
+                    args=(self._queue, self._idle),
+                    name=f"{self._prefix}-{next(self._names)}",
+                    daemon=True,
                 )
                 self._threads.append(thread)
                 thread.start()
 
-    def _work(self) -> None:
+    def _work(self, queue: SimpleQueue[Any], idle: threading.Semaphore) -> None:
         if self._initializer is not None:
             try:
                 self._initializer(*self._initargs)
             except Exception:
                 self._logger.exception("The initializer of the thread pool failed")
-        queue = self._queue
         while True:
             task = queue.get()
             if task is None:
                 return
             self.run(*task)
-            del task
-            self._idle.release()
+            del task  # or the last job would be kept until the next
+            idle.release()
 
     def shutdown(self, wait: bool = True) -> None:
         """Take no more jobs; with ``wait`` return when those that run or wait have ended.

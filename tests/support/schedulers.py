@@ -1,0 +1,177 @@
+"""Every scheduler under one suite: a harness says how to run each in its framework.
+
+The tests of `test_contract.py` drive the scheduler from the outside, by calls that are safe from
+any thread, while the harness runs the framework in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from tocsin.events import EVENT_ALL, JobEvent, SchedulerEvent
+from tocsin.scheduler import BaseScheduler
+
+#: The longest that anything in these tests may take, in seconds; no test waits that long.
+PATIENCE = 20.0
+
+
+class Recorder:
+    """A listener that keeps all events and lets a test wait for some of them."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, event: SchedulerEvent) -> None:
+        with self._changed:
+            self.events.append(event)
+            self._changed.notify_all()
+
+    def wait(self, code: int, count: int = 1, job_id: str | None = None) -> list[Any]:
+        """Wait for so many events of a code, and give them; AssertionError if they don't come."""
+        with self._changed:
+            came = self._changed.wait_for(lambda: len(self.of(code, job_id)) >= count, PATIENCE)
+            assert came, f"{count} of {code} did not come: {self.events}"
+            return self.of(code, job_id)
+
+    def of(self, code: int, job_id: str | None = None) -> list[Any]:
+        """Give the events that some codes have, of one job or of all."""
+        return [
+            event
+            for event in self.events
+            if event.code & code
+            and (job_id is None or (isinstance(event, JobEvent) and event.job_id == job_id))
+        ]
+
+    def codes(self, job_id: str) -> list[int]:
+        """Give the codes of a job's events in their order."""
+        return [event.code for event in self.of(EVENT_ALL, job_id)]
+
+
+class Harness:
+    """How to run one kind of scheduler."""
+
+    name: ClassVar[str]
+    #: Whether jobs and listeners may be coroutine functions.
+    coroutines: ClassVar[bool] = True
+
+    def make(self, **options: Any) -> BaseScheduler:
+        """Make a scheduler."""
+        raise NotImplementedError
+
+    def start(self, scheduler: BaseScheduler, paused: bool = False) -> None:
+        """Start it in its framework; return when it has started, raise what it raises."""
+        raise NotImplementedError
+
+    def stop(self, scheduler: BaseScheduler, wait: bool = True) -> None:
+        """Shut it down; return when that has ended."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End the framework; afterwards none of its threads is left."""
+
+
+class BlockingHarness(Harness):
+    name = "blocking"
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+
+    def make(self, **options: Any) -> BaseScheduler:
+        from tocsin.adapters import BlockingScheduler
+
+        return BlockingScheduler(**options)
+
+    def start(self, scheduler: BaseScheduler, paused: bool = False) -> None:
+        from tocsin.events import EVENT_SCHEDULER_STARTED
+
+        started = threading.Event()
+        problem: list[BaseException] = []
+
+        def main() -> None:
+            try:
+                scheduler.start(paused)
+            except BaseException as error:
+                problem.append(error)
+                started.set()
+
+        def ready(event: SchedulerEvent) -> None:
+            started.set()
+
+        scheduler.add_listener(ready, EVENT_SCHEDULER_STARTED)
+        thread = threading.Thread(target=main)
+        self.threads.append(thread)
+        thread.start()
+        assert started.wait(PATIENCE)
+        scheduler.remove_listener(ready)
+        if problem:
+            raise problem[0]
+
+    def stop(self, scheduler: BaseScheduler, wait: bool = True) -> None:
+        scheduler.shutdown(wait)
+
+    def close(self) -> None:
+        for thread in self.threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
+class BackgroundHarness(Harness):
+    name = "background"
+
+    def make(self, **options: Any) -> BaseScheduler:
+        from tocsin.adapters import BackgroundScheduler
+
+        return BackgroundScheduler(**options)
+
+    def start(self, scheduler: BaseScheduler, paused: bool = False) -> None:
+        scheduler.start(paused)
+
+    def stop(self, scheduler: BaseScheduler, wait: bool = True) -> None:
+        scheduler.shutdown(wait)
+
+
+class LoopHarness(Harness):
+    """The base for frameworks with an event loop: `call` runs a function in it."""
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Run a function in the loop's thread; give what it returns, raise what it raises."""
+        raise NotImplementedError
+
+    def start(self, scheduler: BaseScheduler, paused: bool = False) -> None:
+        self.call(lambda: scheduler.start(paused))
+
+
+class AsyncIOHarness(LoopHarness):
+    name = "asyncio"
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread.start()
+
+    def make(self, **options: Any) -> BaseScheduler:
+        from tocsin.adapters import AsyncIOScheduler
+
+        return AsyncIOScheduler(**options)
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        async def main() -> Any:
+            result = function()
+            return await result if asyncio.isfuture(result) else result
+
+        return asyncio.run_coroutine_threadsafe(main(), self.loop).result(PATIENCE)
+
+    def stop(self, scheduler: BaseScheduler, wait: bool = True) -> None:
+        self.call(lambda: scheduler.shutdown(wait))
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(PATIENCE)
+        self.loop.close()
+
+
+HARNESSES: list[type[Harness]] = [BlockingHarness, BackgroundHarness, AsyncIOHarness]
