@@ -24,18 +24,18 @@ from tocsin.crontab import (
 EXAMPLE = Path(__file__).parents[2] / "examples" / "crontab"
 
 
-def parse(text: str, **options: bool) -> list[CrontabEntry]:
-    return parse_crontab(text, "UTC", **options)
+def parse(text: str, system: bool = False) -> list[CrontabEntry]:
+    return parse_crontab(text, "UTC", system=system)
 
 
-def problems(text: str, **options: bool) -> list[tuple[int, int, str]]:
+def problems(text: str, system: bool = False) -> list[tuple[int, int, str]]:
     with pytest.raises(CrontabError) as caught:
-        parse(text, **options)
+        parse(text, system)
     return [(each.line, each.position, each.reason) for each in caught.value.problems]
 
 
-def only_problem(text: str, **options: bool) -> tuple[int, int, str]:
-    (problem,) = problems(text, **options)
+def only_problem(text: str, system: bool = False) -> tuple[int, int, str]:
+    (problem,) = problems(text, system)
     return problem
 
 

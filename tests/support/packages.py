@@ -94,11 +94,13 @@ class Environment:
     def pip(self, *arguments: str | Path, **variables: str) -> str:
         """Run the pip of the test run on this environment; give what it printed."""
         command = (sys.executable, "-m", "pip", "--python", self.bin / "python", *arguments)
-        return run(*command, cwd=self.folder, **variables).stdout
+        return run(*command, cwd=self.folder, check=True, **variables).stdout
 
     def python(self, script: str, **variables: str) -> str:
         """Run a script outside the project; give what it printed."""
-        return run(self.bin / "python", "-c", script, cwd=self.folder, **variables).stdout.strip()
+        python = self.bin / "python"
+        done = run(python, "-c", script, cwd=self.folder, check=True, **variables)
+        return done.stdout.strip()
 
     def fails(self, script: str, **variables: str) -> str:
         """Run a script that has to fail; give what it printed."""
