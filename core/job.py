@@ -48,9 +48,9 @@ def new_id() -> str:
 class Job:
     """A handle on one job of a scheduler.
 
-    ``add_job`` makes it; nobody else does. Its attributes are read, and changed by its methods.
-    With a `MemoryJobStore` it shows the job as it is now, with others as it was when it was
-    looked up. ``args`` is a tuple, ``kwargs`` a mapping that may be read-only.
+    ``add_job`` makes it, or `tocsin.records`; nobody else does. Its attributes are read, and
+    changed by its methods. With a `MemoryJobStore` it shows the job as it is now, with others
+    as it was when it was looked up. ``args`` is a tuple, ``kwargs`` a mapping that may be read-only.
     ``misfire_grace_time`` is in seconds, None for no limit. ``failure`` says why the scheduler
     has set the job aside, None if it has not.
     """
@@ -82,7 +82,7 @@ class Job:
 
     def __init__(
         self,
-        scheduler: BaseScheduler,
+        scheduler: BaseScheduler | None,
         func: Callable[..., Any] | str,
         trigger: BaseTrigger,
         args: tuple[Any, ...] = (),

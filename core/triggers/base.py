@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from zope.interface import implementer
 
 from tocsin.convert import as_number, edge_of, timezone_name
-from tocsin.engine.schedule import Schedule
+from tocsin.engine.schedule import FireTimes, Schedule
 from tocsin.interfaces import ITrigger
 
 _UTC = edge_of(timezone.utc)
@@ -252,8 +252,13 @@ class Trigger(BaseTrigger):
     def to_dict(self) -> dict[str, Any]:
         """Give the trigger as a record of JSON values, which `from_dict` turns back.
 
-        Raises ValueError if its time zone has no name.
+        Raises ValueError if its time zone has no name, or its class no kind of its own.
         """
+        if KINDS.get(self.kind) is not type(self):
+            raise ValueError(
+                f"{type(self).__name__} has no record of its own: give the class a ``kind`` that"
+                f" is not {self.kind!r}"
+            )
         record: dict[str, Any] = {"trigger": self.kind, "version": self.version}
         for name, value in self._arguments().items():
             record[name] = _encode(value)
@@ -332,6 +337,17 @@ class ScheduledTrigger(Trigger):
         if self._spread:
             return super().previous_fire_time(before)
         return self._schedule.previous_datetime(before)
+
+    def next_instant(self, after: int) -> int | None:
+        """Do what `next_fire_time` does, on instants: microseconds since 1970 in UTC."""
+        if self._spread:
+            return super().next_instant(after)
+        return self._schedule.next(after)
+
+    def _iterate(self, after: int, stop: int | None, limit: int | None) -> Iterator[datetime]:
+        if self._spread:
+            return super()._iterate(after, stop, limit)
+        return FireTimes(self._schedule, after, stop, limit)
 
     def _next_plain(self, after: int) -> int | None:
         return self._schedule.next(after)

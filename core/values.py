@@ -1,0 +1,257 @@
+"""Values as JSON: exactly, or not at all. The form is described in ``docs/records.md``.
+
+What JSON lacks is an object with a tag, ``{"$": "date", "value": "2026-03-29"}``. The tags are
+a closed registry: stored data names no class.
+"""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from decimal import Decimal
+from functools import partial
+from math import isfinite
+from typing import Any, TypeVar
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+__all__ = ["decode", "encode", "register"]
+
+#: How deep the JSON of a value may be nested. MongoDB stops at 100 for a whole record.
+MOST_DEPTH = 64
+
+_T = TypeVar("_T")
+_PLAIN = (type(None), bool, str, list, dict)
+_NEEDED = {
+    bool: "true or false",
+    int: "a whole number",
+    str: "a text",
+    list: "a list",
+    dict: "an object",
+}
+_WRITERS: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {}
+_READERS: dict[str, Callable[..., Any]] = {}
+
+
+def register(
+    tag: str, kind: type[_T], write: Callable[[_T], Any], read: Callable[[Any], _T]
+) -> None:
+    """Let records hold values of one more type, but not of its subclasses.
+
+    ``write`` turns a value into one that records can hold, ``read`` turns that back. ``tag`` is
+    what the record carries. Every process that reads such records has to register the type
+    first. ``read`` gets what stands in the store: it must do no harm, whatever that is.
+
+    Raises ValueError for a tag or a type that is taken.
+    """
+    if checked_text(tag, "tag") in _READERS or kind in _WRITERS or kind in _PLAIN:
+        raise ValueError(f"the tag {tag!r} or the type {kind.__qualname__} is taken")
+    _WRITERS[kind] = tag, lambda value: {"value": write(value)}
+    _READERS[tag] = lambda value: read(value)  # "value" is the argument's name in the record
+
+
+def encode(value: Any, path: str, depth: int = 0) -> Any:
+    """Turn a value into dict, list, str, int, float, bool and None, as JSON has them.
+
+    Raises ValueError for what can't be written, by its path: ``args[1]["when"]``.
+    """
+    _check_depth(depth, path)
+    kind = type(value)
+    if value is None or kind is bool:
+        return value
+    if kind is str:
+        return _checked_unicode(value, path)
+    if (kind is int and -(2**63) <= value < 2**63) or (kind is float and isfinite(value)):
+        return value
+    if kind is list:
+        return [encode(each, f"{path}[{n}]", depth + 1) for n, each in enumerate(value)]
+    if kind is dict:
+        key_path = f"a key of {path}"
+        if "$" not in value and all(type(key) is str for key in value):
+            return {
+                _checked_unicode(key, key_path): encode(each, member(path, key), depth + 1)
+                for key, each in value.items()
+            }
+        pairs = [
+            [encode(key, key_path, depth + 3), encode(each, member(path, key), depth + 3)]
+            for key, each in value.items()
+        ]
+        return {"$": "dict", "value": pairs}
+    if kind not in _WRITERS:
+        raise ValueError(
+            f"{path}: {shown(value)} is a {kind.__module__}.{kind.__qualname__}, which a record"
+            f" can't hold; convert it (a record holds {', '.join(sorted(_READERS))}, str, bool,"
+            " list and None), or register its type with tocsin.values.register"
+        )
+    tag, write = _WRITERS[kind]
+    try:
+        fields = write(value)
+    except Exception as error:
+        raise ValueError(f"{path}: {shown(value)}: {error}") from error
+    record = {name: encode(each, path, depth + 1) for name, each in fields.items()}
+    if kind in (set, frozenset):
+        record["value"].sort(key=json.dumps)  # the same set, the same record
+    return {"$": tag, **record}
+
+
+def decode(value: Any, path: str, depth: int = 0) -> Any:
+    """Turn back what `encode` made; ValueError, with the path, for anything else."""
+    _check_depth(depth, path)
+    kind = type(value)
+    if value is None or kind is bool or kind is int or (kind is float and isfinite(value)):
+        return value
+    if kind is str:
+        return _checked_unicode(value, path)
+    if kind is list:
+        return [decode(each, f"{path}[{n}]", depth + 1) for n, each in enumerate(value)]
+    if kind is not dict:
+        raise ValueError(f"{path}: {shown(value)} is no JSON value")
+    fields = {}
+    for key, each in value.items():
+        _checked_unicode(checked(key, str, f"a key of {path}"), f"a key of {path}")
+        fields[key] = decode(each, member(path, key), depth + 1)
+    if "$" not in fields:
+        return fields
+    tag = fields.pop("$")
+    if type(tag) is not str or tag not in _READERS:
+        raise ValueError(
+            f"{path}: the tag {shown(tag)} is unknown; known: {', '.join(sorted(_READERS))};"
+            " a type of the application has to be registered before its records are read"
+        )
+    try:
+        return _READERS[tag](**fields)
+    except Exception as error:  # whatever a constructor says to hostile data
+        raise ValueError(f"{path}: {shown(fields)} is no {tag}: {str(error)[:200]}") from error
+
+
+def member(path: str, key: object) -> str:
+    """Give the path of a dictionary's member."""
+    return f'{path}["{key[:40]}"]' if type(key) is str else f"{path}[{shown(key)}]"
+
+
+def shown(value: object) -> str:
+    """Represent a value, of whatever size and kind, for an error message."""
+    try:
+        return reprlib.repr(value)
+    except Exception:  # a number of too many digits, or somebody's broken __repr__
+        return f"<{type(value).__qualname__}>"
+
+
+def fault(name: str, needed: str, value: object) -> ValueError:
+    """Make the error for a wrong value."""
+    return ValueError(f"{name}: {needed} is needed, not {shown(value)}")
+
+
+def checked(value: Any, kind: type[_T], name: str) -> _T:
+    """Refuse with ValueError what is not exactly of a type that JSON has."""
+    if type(value) is not kind:
+        raise fault(name, _NEEDED[kind], value)
+    return value
+
+
+def checked_text(value: Any, name: str) -> str:
+    """Refuse with ValueError what is no text, empty, or not fit for UTF-8."""
+    if not checked(value, str, name):
+        raise ValueError(f"{name}: the text is empty")
+    return _checked_unicode(value, name)
+
+
+def _checked_unicode(text: str, path: str) -> str:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{path}: {shown(text)} holds half of a surrogate pair at position {error.start},"
+                " which no JSON text can hold; give bytes instead (os.fsencode, for file names)"
+            ) from None
+    return text
+
+
+def _check_depth(depth: int, path: str) -> None:
+    if depth > MOST_DEPTH:
+        raise ValueError(
+            f"{path[:100]}...: nested more than {MOST_DEPTH} levels deep (or within itself);"
+            " give the job a flat value, such as a key with which it finds the data"
+        )
+
+
+def _write_moment(value: Any) -> dict[str, Any]:
+    """Write a datetime or a time: wall clock, fold, and its time zone, if it has one."""
+    zone: tzinfo | None = value.tzinfo
+    fields: dict[str, Any] = {"fold": 1} if value.fold else {}
+    if type(zone) is ZoneInfo and zone.key is not None:
+        fields["zone"] = zone.key
+        value = value.replace(tzinfo=None)
+    elif type(zone) is timezone:
+        name = zone.tzname(None)
+        if name != timezone(zone.utcoffset(None)).tzname(None):
+            fields["name"] = name
+    elif zone is not None:
+        raise ValueError(
+            f"its time zone {shown(zone)} is neither a zoneinfo.ZoneInfo with a key nor a"
+            " datetime.timezone; use value.astimezone(zoneinfo.ZoneInfo(...))"
+        )
+    return {"value": value.isoformat(), **fields}
+
+
+def _read_moment(
+    kind: type[datetime] | type[time], value: Any, zone: Any = None, name: Any = None, fold: Any = 0
+) -> datetime | time:
+    moment = kind.fromisoformat(value)
+    if name is not None:
+        offset = moment.utcoffset()
+        if offset is None:
+            raise ValueError("a name goes with an offset")
+        moment = moment.replace(tzinfo=timezone(offset, name))
+    if zone is not None:
+        if moment.tzinfo is not None:
+            raise ValueError("a zone and an offset exclude each other")
+        moment = moment.replace(tzinfo=ZoneInfo(zone))
+    return moment.replace(fold=checked(fold, int, "fold"))
+
+
+def _text(read: Callable[[str], _T]) -> Callable[[Any], _T]:
+    return lambda value: read(checked(value, str, "value"))
+
+
+def _list(read: Callable[..., Any]) -> Callable[[Any], Any]:
+    def read_all(value: Any) -> Any:
+        found = read(checked(value, list, "value"))
+        if len(found) != len(value):  # 1 and True are the same element
+            raise ValueError("an element occurs twice")
+        return found
+
+    return read_all
+
+
+def _read_pairs(pairs: list[Any]) -> dict[Any, Any]:
+    return dict(checked(pair, list, "a pair") for pair in pairs)
+
+
+def _read_duration(value: Any) -> timedelta:
+    days, seconds, microseconds = (checked(each, int, "a part") for each in value)
+    return timedelta(days, seconds, microseconds)
+
+
+register("int", int, hex, _text(lambda text: int(text, 16)))
+register("float", float, repr, _text(float))
+register("date", date, date.isoformat, _text(date.fromisoformat))
+register("timedelta", timedelta, lambda td: [td.days, td.seconds, td.microseconds], _read_duration)
+register("uuid", UUID, str, _text(UUID))
+register("decimal", Decimal, str, _text(Decimal))
+register(
+    "bytes",
+    bytes,
+    lambda value: b64encode(value).decode(),
+    _text(partial(b64decode, validate=True)),
+)
+for _kind in (tuple, set, frozenset):
+    register(_kind.__name__, _kind, list, _list(_kind))
+for _moment in (datetime, time):
+    _WRITERS[_moment] = _moment.__name__, _write_moment
+    _READERS[_moment.__name__] = partial(_read_moment, _moment)
+_READERS["dict"] = _list(_read_pairs)
