@@ -6,7 +6,7 @@ WORKERS ?= 2
 CRONTAB ?= examples/crontab
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 RUN_PURE := env -u TOCSIN_REQUIRE_COMPILED TOCSIN_PURE=1
 RUN_COMPILED := env -u TOCSIN_PURE TOCSIN_REQUIRE_COMPILED=1
 ENGINE := $(wildcard core/engine/*.py core/engine/*.pxd)
@@ -31,7 +31,7 @@ $(BIN)/python:
 # An editable installation links every file, so that only a new, a removed or a compiled one asks
 # for another.
 $(VENV)/files: FORCE | $(BIN)/python
-	@find core adapters stores -name '*.py' | LC_ALL=C sort > $@.new
+	@find core adapters stores -name '*.py' -o -name '*.pxd' | LC_ALL=C sort > $@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 $(VENV)/built: pyproject.toml setup.py $(ENGINE) $(VENV)/files

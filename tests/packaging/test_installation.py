@@ -111,7 +111,7 @@ def translated(built: Path, target: Path) -> Path:
 def test_without_a_compiler_it_installs_and_says_so(built: Path, tmp_path: Path) -> None:
     sources = translated(built, tmp_path / "sources")
     command = (sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--no-build-isolation")
-    done = run(*command, "--wheel-dir", tmp_path, sources, **NO_COMPILER)
+    done = run(*command, "--wheel-dir", tmp_path, sources, cwd=tmp_path, check=True, **NO_COMPILER)
     assert "tocsin.engine.heap is not compiled, tocsin runs pure Python" in done.stdout
     (wheel,) = tmp_path.glob("*.whl")
     environment = Environment.create(tmp_path / "venv", Path(sys.executable), wheel)
