@@ -37,12 +37,8 @@ class Undefined:
 undefined: Any = Undefined()
 
 NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
-_random_bits = random.getrandbits  # seeded anew in a forked child by the standard library
-
-
-def new_id() -> str:
-    """Make an id that no other job has: 128 random bits as 32 hexadecimal digits."""
-    return f"{_random_bits(128):032x}"
+#: For ids that no other job has; seeded anew in a forked child by the standard library.
+_random_bits = random.getrandbits
 
 
 class Job:
@@ -50,9 +46,9 @@ class Job:
 
     ``add_job`` makes it, or `tocsin.records`; nobody else does. Its attributes are read, and
     changed by its methods. With a `MemoryJobStore` it shows the job as it is now, with others
-    as it was when it was looked up. ``args`` is a tuple, ``kwargs`` a mapping that may be read-only.
-    ``misfire_grace_time`` is in seconds, None for no limit. ``failure`` says why the scheduler
-    has set the job aside, None if it has not.
+    as it was when it was looked up. ``args`` is a tuple, ``kwargs`` a mapping that may be
+    read-only. ``misfire_grace_time`` is in seconds, None for no limit. ``failure`` says why the
+    scheduler has set the job aside, None if it has not.
     """
 
     __slots__ = (
@@ -90,20 +86,24 @@ class Job:
         id: str | None = None,  # noqa: A002
         name: str | None = None,
         executor: str = "default",
+        misfire_grace_time: float | None = undefined,
+        coalesce: bool = undefined,
+        max_instances: int = undefined,
+        next_run: int | None = undefined,
     ) -> None:
-        self.id = new_id() if id is None else id
+        self.id = f"{_random_bits(128):032x}" if id is None else id
         # One tuple, replaced as a whole, so that no run sees one part of a change.
         self._call: tuple[Any, tuple[Any, ...], Mapping[str, Any]] = (func, args, kwargs)
         self.trigger = trigger
         self.name = get_callable_name(func) if name is None else name
         self.executor = executor
-        # Until the job is in its store: the scheduler's defaults apply.
-        self.misfire_grace_time = undefined
-        self.coalesce = undefined
-        self.max_instances = undefined
+        # What is undefined is filled in when the job is given to its store.
+        self.misfire_grace_time = misfire_grace_time
+        self.coalesce = coalesce
+        self.max_instances = max_instances
+        self._next_run = next_run
         self.failure = None
-        self._next_run: int | None = undefined
-        self._scheduler: BaseScheduler | None = scheduler
+        self._scheduler = scheduler
         self._jobstore_alias: str | None = None
         # The store's own; the MemoryJobStore keeps the entry in its heap here.
         self._handle: Any = None
@@ -226,15 +226,13 @@ class Job:
 
     def _apply(self, changes: Mapping[str, Any]) -> None:
         """Set what `checked` has found right."""
-        rest = dict(changes)
-        func, args, kwargs = self._call
-        self._call = (
-            rest.pop("func", func),
-            rest.pop("args", args),
-            rest.pop("kwargs", kwargs),
-        )
-        for name, value in rest.items():
-            setattr(self, name, value)
+        for name, value in changes.items():
+            if name in _CALL:
+                call = list(self._call)
+                call[_CALL[name]] = value
+                self._call = tuple(call)
+            else:
+                setattr(self, name, value)
 
     def checked(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Turn changes as users write them into values of the job's slots.
@@ -262,7 +260,7 @@ class Job:
             raise AttributeError(
                 f"The following are not modifiable attributes of Job: {', '.join(unknown)}"
             )
-        if not approved.keys().isdisjoint(("func", "args", "kwargs")):
+        if not approved.keys().isdisjoint(_CALL):
             func = approved.get("func") or self.func
             args, kwargs = approved.get("args", self.args), approved.get("kwargs", self.kwargs)
             check_arguments(func, args, kwargs)
@@ -349,6 +347,8 @@ def checked_text(value: Any, name: str) -> str:
 
 def checked_args(value: Any) -> tuple[Any, ...]:
     """Turn positional arguments into a tuple."""
+    if type(value) in (tuple, list):
+        return tuple(value)
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"args: a list or tuple of arguments is needed, not {value!r}")
     return tuple(value)
@@ -391,6 +391,8 @@ def checked_instances(value: Any) -> int:
     return value
 
 
+#: The parts of a call, by their place in it.
+_CALL = {"func": 0, "args": 1, "kwargs": 2}
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "name": lambda value: checked_text(value, "name"),
     "executor": lambda value: checked_text(value, "executor"),
