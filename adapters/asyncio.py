@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from tocsin.adapters.callback import CallbackScheduler
@@ -40,7 +41,8 @@ class AsyncIOScheduler(CallbackScheduler):
     def start(self, paused: bool = False) -> None:
         """Start on the running event loop; see `BaseScheduler.start`.
 
-        Raises RuntimeError when there is none, and none was given as ``event_loop``.
+        Raises RuntimeError when there is none, and none was given as ``event_loop``, or when
+        it is closed.
         """
         if self.state == STATE_STOPPED:
             loop = self._given_loop or _running_loop()
@@ -49,6 +51,8 @@ class AsyncIOScheduler(CallbackScheduler):
                     "no event loop is running: call start() from a coroutine, or give the"
                     " scheduler its loop as event_loop=..."
                 )
+            if loop.is_closed():
+                raise RuntimeError(f"the event loop {loop!r} is closed; give another")
             self._eventloop = loop
         super().start(paused)
 
@@ -70,24 +74,31 @@ class AsyncIOScheduler(CallbackScheduler):
         if (
             not wait
             or not loop.is_running()
-            or not any(each.running for each in self._executors.values())
+            or not (self._stepping() or any(each.running for each in self._executors.values()))
         ):
             super()._close(wait)
         elif _running_loop() is loop:
-            self._closing = loop.create_task(self._close_patiently())
+            self._closing = loop.create_task(self._close_patiently(asyncio.current_task()))
         else:
-            done = asyncio.run_coroutine_threadsafe(self._close_patiently(), loop)
+            done = asyncio.run_coroutine_threadsafe(self._close_patiently(None), loop)
             self._closing = asyncio.wrap_future(done, loop=loop)
 
-    async def _close_patiently(self) -> None:
-        """Wait for the running jobs without stopping the loop, then close."""
+    async def _close_patiently(self, caller: asyncio.Task[Any] | None) -> None:
+        """Wait for the running jobs without stopping the loop, then close.
+
+        A job that calls `shutdown` may await it: it is not waited for.
+        """
+        ended = False
         try:
+            if self._step is not None:
+                await asyncio.wait([asyncio.wrap_future(self._step)])
             for executor in self._executors.values():
                 if isinstance(executor, AsyncIOExecutor):
-                    await executor.join()
+                    await executor.join(caller)
                 await asyncio.to_thread(executor.shutdown, True)
+            ended = True
         finally:
-            super()._close(False)
+            super()._close(ended)
 
     def _call_later(self, delay: float, function: Callable[[], None]) -> asyncio.TimerHandle:
         return self._eventloop.call_later(delay, function)
@@ -97,6 +108,11 @@ class AsyncIOScheduler(CallbackScheduler):
 
     def _call_soon(self, function: Callable[[], None]) -> None:
         loop = self._eventloop
+        if loop.is_closed():
+            raise RuntimeError(
+                f"the event loop {loop!r} of the scheduler was closed while it ran; shut the"
+                " scheduler down and start it in another loop"
+            )
         if _running_loop() is loop:
             loop.call_soon(function)
         else:
@@ -137,7 +153,7 @@ class AsyncIOExecutor(ThreadPoolExecutor):
 
     def __init__(self, max_workers: int = 10, pool_kwargs: Any = None) -> None:
         super().__init__(max_workers, pool_kwargs)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
 
     def start(self, scheduler: BaseScheduler, alias: str) -> None:
         """Begin, on the loop of the scheduler, or else on the running one; RuntimeError without."""
@@ -160,17 +176,33 @@ class AsyncIOExecutor(ThreadPoolExecutor):
             self._eventloop.call_soon_threadsafe(self._spawn, job, run_times)
 
     def _spawn(self, job: Job, run_times: Sequence[datetime]) -> None:
-        task = self._eventloop.create_task(self.run_async(job, run_times))
+        left = iter(run_times)
+        task = self._eventloop.create_task(self.run_async(job, left))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._ended, job, run_times, left))
+
+    def _ended(
+        self,
+        job: Job,
+        run_times: Sequence[datetime],
+        left: Iterator[datetime],
+        task: asyncio.Future[None],
+    ) -> None:
+        """Report the runs of a task that was cancelled before it came to them."""
+        self._tasks.discard(task)
+        lost = list(left)
+        for run_time in lost:
+            self.fail(job, run_time, None, asyncio.CancelledError("the task was cancelled"))
+        if len(lost) == len(run_times):  # it never began, so it did not release either
+            self.release(job)
 
     def wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run on the loop a coroutine that a function gave in a thread."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._eventloop).result()
 
-    async def join(self) -> None:
-        """Wait for the coroutines that run, but not for the one that calls this."""
-        others = self._tasks - {asyncio.current_task()}  # type: ignore[arg-type]
+    async def join(self, caller: asyncio.Task[Any] | None = None) -> None:
+        """Wait for the coroutines that run, but not for the one that asks for it."""
+        others = self._tasks - {caller}
         if others:
             await asyncio.wait(others)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from threading import get_ident
 from typing import Any
 
 from tocsin.scheduler import STATE_STOPPED, BaseScheduler
@@ -16,10 +19,21 @@ class CallbackScheduler(BaseScheduler):
 
     A subclass says how to call a function later, how to call one soon from any thread, and how
     to take a timer back; it names its loop at the start.
+
+    With a store that blocks, jobs are claimed and handed over in a thread, so that the loop
+    goes on meanwhile: executors of such schedulers take jobs from any thread.
     """
 
     _timer: Any = None
+    #: Whether a tick was asked for that has not begun.
     _woken = False
+    #: Whether a step is under way, and whether another one was asked for meanwhile.
+    _busy = False
+    _again = False
+    _worker: ThreadPoolExecutor | None = None
+    #: The step that was last given to the thread, and the thread.
+    _step: Future[float | None] | None = None
+    _step_thread = 0
 
     @abstractmethod
     def _call_later(self, delay: float, function: Callable[[], None]) -> Any:
@@ -33,19 +47,76 @@ class CallbackScheduler(BaseScheduler):
     def _call_soon(self, function: Callable[[], None]) -> None:
         """Call a function in the loop as soon as it can; from any thread."""
 
+    def start(self, paused: bool = False) -> Any:
+        """Start in the loop; see `BaseScheduler.start`."""
+        if self.state == STATE_STOPPED:
+            # A loop that ended may have taken a tick with it.
+            self._woken = self._again = False
+            self._busy = self._stepping()
+        return super().start(paused)
+
     def wakeup(self) -> None:
         """Have the scheduler look at its jobs as soon as it can; from any thread."""
         if not self._woken:
             self._woken = True
-            self._call_soon(self._tick)
+            try:
+                self._call_soon(self._tick)
+            except BaseException:
+                self._woken = False
+                raise
 
     def _tick(self) -> None:
         """Run what is due, and set the timer for what comes next; in the loop."""
         self._woken = False
         self._drop_timer()
-        wait = self._process_jobs()
-        if wait is not None and self.state != STATE_STOPPED:
+        if self._busy:
+            self._again = True
+            return
+        self._busy = True
+        if self._stores_block():
+            if self._worker is None:
+                self._worker = ThreadPoolExecutor(1, "tocsin-stores")
+            self._step = self._worker.submit(self._process_in_thread)
+            self._step.add_done_callback(lambda step: self._call_soon(partial(self._done, step)))
+            return
+        wait: float | None = 0.0  # after an interruption, if the loop goes on at all
+        try:
+            wait = self._process_jobs()
+        finally:
+            self._rearm(wait)
+
+    def _stores_block(self) -> bool:
+        """Tell whether a step may keep the loop waiting."""
+        return any(store.blocking for store in self._jobstores.values())
+
+    def _stepping(self) -> bool:
+        """Tell whether a step runs in the thread."""
+        return self._step is not None and not self._step.done()
+
+    def _process_in_thread(self) -> float | None:
+        self._step_thread = get_ident()
+        return self._process_jobs()
+
+    def _done(self, step: Future[float | None]) -> None:
+        """Go on after a step in the thread; in the loop."""
+        self._rearm(step.result() if step.exception() is None else 0.0)
+
+    def _rearm(self, wait: float | None) -> None:
+        self._busy = False
+        self._drop_timer()
+        again, self._again = self._again, False
+        if self.state == STATE_STOPPED:
+            return
+        if again:
+            self.wakeup()
+        elif wait is not None:
             self._timer = self._call_later(wait, self._tick)
+
+    def _close(self, wait: bool) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.shutdown(wait and self._step_thread != get_ident())
+        super()._close(wait)
 
     def _drop_timer(self) -> None:
         timer, self._timer = self._timer, None

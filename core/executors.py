@@ -6,7 +6,7 @@ import asyncio
 import logging
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from datetime import datetime, timezone
 from inspect import iscoroutine
 from threading import Lock
@@ -75,18 +75,21 @@ class BaseExecutor(ABC):
                 raise MaxInstancesReachedError(job)
             self._running[key] = running + 1
         try:
-            if self._scheduler.listens(EVENT_JOB_SUBMITTED):
+            if self._scheduler._listeners.mask & EVENT_JOB_SUBMITTED:
                 self._scheduler._dispatch_event(
                     JobSubmissionEvent(EVENT_JOB_SUBMITTED, job.id, job._jobstore_alias, run_times)
                 )
             self._do_submit_job(job, run_times)
-        except BaseException:
+        except Exception:
             self.release(job)
             raise
 
     @abstractmethod
     def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
-        """Have the job run; called by `submit_job`, from the scheduler's thread."""
+        """Have the job run; called by `submit_job`, from the scheduler's thread.
+
+        What it raises, an Exception, means that the job will not run.
+        """
 
     @property
     def running(self) -> int:
@@ -105,13 +108,11 @@ class BaseExecutor(ABC):
 
     def _release(self, key: tuple[str | None, str]) -> None:
         with self._mutex:
-            running = self._running.get(key, 0) - 1
-            if running > 0:
-                self._running[key] = running
-            else:
-                self._running.pop(key, None)
+            running = self._running.pop(key, 0)
+            if running > 1:
+                self._running[key] = running - 1
 
-    def run(self, job: Job, run_times: Sequence[datetime]) -> None:
+    def run(self, job: Job, run_times: Iterable[datetime]) -> None:
         """Run a job in this thread, once for each run time, and report."""
         try:
             for run_time in run_times:
@@ -132,7 +133,7 @@ class BaseExecutor(ABC):
         finally:
             self.release(job)
 
-    async def run_async(self, job: Job, run_times: Sequence[datetime]) -> None:
+    async def run_async(self, job: Job, run_times: Iterable[datetime]) -> None:
         """Run a coroutine job on the running event loop, once for each run time, and report."""
         try:
             for run_time in run_times:
@@ -175,14 +176,14 @@ class BaseExecutor(ABC):
         It is too late when more than the job's grace time has passed since the run time.
         """
         scheduler = self._scheduler
-        now = scheduler.now()
+        now = scheduler.clock.now()
         grace = job.misfire_grace_time
         if grace is not None and now - _UTC.instant(run_time) > grace * 1_000_000:
             self.miss(job, run_time, now)
             return None
         if self._logger.isEnabledFor(logging.INFO):
             self._logger.info('Running job "%s" (scheduled at %s)', job, run_time)
-        if scheduler.listens(EVENT_JOB_STARTED):
+        if scheduler._listeners.mask & EVENT_JOB_STARTED:
             self._tell(EVENT_JOB_STARTED, job, run_time, start=_UTC.moment(now))
         return now
 
@@ -197,7 +198,7 @@ class BaseExecutor(ABC):
         """Report a run that ended well."""
         if self._logger.isEnabledFor(logging.INFO):
             self._logger.info('Job "%s" executed successfully', job)
-        if self._scheduler.listens(EVENT_JOB_EXECUTED):
+        if self._scheduler._listeners.mask & EVENT_JOB_EXECUTED:
             self._tell(
                 EVENT_JOB_EXECUTED,
                 job,
@@ -267,24 +268,9 @@ class BaseExecutor(ABC):
 class DebugExecutor(BaseExecutor):
     """Run jobs at once, in the scheduler's own thread, one after the other."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._interruption: BaseException | None = None
-
-    def submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
-        """Run a job once for each run time.
-
-        Raises MaxInstancesReachedError as `BaseExecutor.submit_job`, and lets Ctrl-C and
-        SystemExit through: in this thread they are meant for the program.
-        """
-        super().submit_job(job, run_times)
-        if self._interruption is not None:
-            interruption, self._interruption = self._interruption, None
-            raise interruption
-
     def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
         self.run(job, run_times)
 
     def interrupted(self, error: BaseException) -> None:
-        """Keep the exception until the run has been settled."""
-        self._interruption = error
+        """Let Ctrl-C and SystemExit through: in this thread they are meant for the program."""
+        raise error

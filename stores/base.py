@@ -38,6 +38,13 @@ class BaseJobStore(ABC):
     process. It is held across the calls of a one-job store, for these have no other way.
     """
 
+    #: Whether calls wait for something outside of this process. Schedulers of event loops make
+    #: them in threads then, so that the loop goes on.
+    blocking: bool = True
+    #: Whether they wait in the sockets of Python alone, which gevent's monkey patching turns
+    #: into waiting of the greenlet: no thread is needed, or fit, where they are patched.
+    python_sockets: bool = False
+
     _scheduler: BaseScheduler | None = None
     _alias: str = ""
     _logger = logging.getLogger("tocsin.jobstores")

@@ -28,6 +28,8 @@ class MemoryJobStore(BaseJobStore):
     jobs O(n log n).
     """
 
+    blocking = False
+
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
         self._heap = DueHeap()
@@ -120,7 +122,9 @@ class MemoryJobStore(BaseJobStore):
             job = self._jobs.pop(job_id, None)
             if job is None:
                 raise JobLookupError(job_id)
-            self._unschedule(job)
+            handle, job._handle = job._handle, None
+            if handle is not None and handle != _CLAIMED:
+                self._heap.remove(handle)
 
     def remove_all_jobs(self) -> None:
         """Take all jobs out; O(n)."""
