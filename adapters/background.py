@@ -7,7 +7,7 @@ from threading import Thread, current_thread
 from typing import Any, ClassVar
 
 from tocsin.adapters.blocking import BlockingScheduler
-from tocsin.config import as_bool
+from tocsin.convert import as_bool
 from tocsin.scheduler import STATE_STOPPED, BaseScheduler
 
 __all__ = ["BackgroundScheduler"]

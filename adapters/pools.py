@@ -30,7 +30,10 @@ __all__ = ["FuturesExecutor", "ProcessPoolExecutor", "ThreadPoolExecutor"]
 
 def _checked_workers(value: Any) -> int:
     """Turn a number of workers, which a configuration gives as text, into one."""
-    workers = int(value)
+    try:
+        workers = int(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"max_workers: {value!r} is not a whole number") from None
     if workers < 1:
         raise ValueError(f"max_workers: {value!r} is less than 1")
     return workers

@@ -1,4 +1,4 @@
-"""Turn what users write for time zones and datetimes into the objects that triggers need."""
+"""Turn what users write, such as time zones and datetimes, into the objects that are needed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import math
 import re
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tocsin.engine.schedule import Schedule
 
 MICROSECOND = timedelta(microseconds=1)
 
+_TRUE = ("true", "yes", "on", "y", "t", "1")
+_FALSE = ("false", "no", "off", "n", "f", "0")
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)(?::(\d\d))?", re.ASCII)
 _DATETIME = re.compile(
     r"(\d{4})-(\d{1,2})-(\d{1,2})"
@@ -181,3 +184,27 @@ def as_number(value: object, name: str) -> int | float:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name}: {value!r} is not a finite number")
     return value
+
+
+def as_bool(value: object) -> bool:
+    """Turn a text such as ``yes`` or ``off``, or 0 or 1, into a bool; ValueError if it is none."""
+    text = str(value).strip().lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError(
+        f"{value!r} is neither true ({', '.join(_TRUE)}) nor false ({', '.join(_FALSE)})"
+    )
+
+
+def from_text(value: Any) -> Any:
+    """Turn a text into the number that it is, ValueError if it is none; keep anything else."""
+    if not isinstance(value, str):
+        return value
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    raise ValueError(f"{value!r} is not a number")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,6 +50,18 @@ class CronError(TocsinError, ValueError):
         self.text = text
         self.position = position
         self.allowed = allowed
+
+
+class ConfigError(TocsinError, ValueError):
+    """A key or a value of a configuration that is wrong; ``key`` is its full name."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"{key}: {reason}")
+        self.key = key
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, str]]:
+        return ConfigError, (self.key, self.reason)
 
 
 class NoCommonFireTime(TocsinError, RuntimeError):
@@ -109,3 +123,9 @@ class MaxInstancesReachedError(TocsinError):
         super().__init__(
             f'Job "{job}" has already reached its maximum number of instances ({job.max_instances})'
         )
+
+
+def suggestion(given: str, known: Iterable[str]) -> str:
+    """Give ``; did you mean "..."?`` for a name that resembles a known one, else nothing."""
+    close = get_close_matches(given, known, n=1)
+    return f'; did you mean "{close[0]}"?' if close else ""
