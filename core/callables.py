@@ -15,6 +15,8 @@ def get_callable_name(func: Any) -> str:
 
     Raises TypeError for what can't be called.
     """
+    if type(func) is FunctionType:
+        return func.__qualname__
     if isinstance(func, partial):
         return get_callable_name(func.func)
     bound_to = getattr(func, "__self__", None)

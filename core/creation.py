@@ -26,17 +26,17 @@ from tocsin.triggers.base import BaseTrigger, Trigger
 if TYPE_CHECKING:
     from tocsin.scheduler import BaseScheduler
 
-#: The arguments of `make_job` that say how a job runs, with what stands for one not given.
-RULES: dict[str, Any] = {
-    "args": None,
-    "kwargs": None,
-    "id": None,
-    "name": None,
-    "misfire_grace_time": undefined,
-    "coalesce": undefined,
-    "max_instances": undefined,
-    "next_run_time": undefined,
-}
+#: The arguments of `make_job` that say how a job runs.
+RULES = (
+    "args",
+    "kwargs",
+    "id",
+    "name",
+    "misfire_grace_time",
+    "coalesce",
+    "max_instances",
+    "next_run_time",
+)
 
 
 def make_trigger(
@@ -103,23 +103,93 @@ def make_job(
     """
     if isinstance(func, str):
         func = ref_to_obj(func)
+    positional = () if args is None else checked_args(args)
+    keywords = NO_KWARGS if kwargs is None else checked_kwargs(kwargs)
+    check_arguments(func, positional, keywords)
     job = Job(
         scheduler,
         func,
         trigger,
-        () if args is None else checked_args(args),
-        NO_KWARGS if kwargs is None else checked_kwargs(kwargs),
+        positional,
+        keywords,
         id if id is None else checked_text(id, "id"),
         name if name is None else checked_text(name, "name"),
         checked_text(executor, "executor"),
+        misfire_grace_time
+        if misfire_grace_time is undefined
+        else checked_grace(misfire_grace_time),
+        coalesce if coalesce is undefined else bool(coalesce),
+        max_instances if max_instances is undefined else checked_instances(max_instances),
     )
-    check_arguments(*job._call)
-    if misfire_grace_time is not undefined:
-        job.misfire_grace_time = checked_grace(misfire_grace_time)
-    if coalesce is not undefined:
-        job.coalesce = bool(coalesce)
-    if max_instances is not undefined:
-        job.max_instances = checked_instances(max_instances)
     if next_run_time is not undefined:
         job._next_run = job.checked({"next_run_time": next_run_time})["_next_run"]
     return job
+
+
+def make_jobs(
+    scheduler: BaseScheduler, jobs: Iterable[Mapping[str, Any]], common: Mapping[str, Any]
+) -> list[Job]:
+    """Make many jobs of mappings of the arguments of a job, ``common`` being those of all.
+
+    What is common is checked once, and so are arguments of the same shape. Raises what
+    `make_trigger` and `make_job` raise.
+    """
+    shared = dict(common)
+    if isinstance(shared.get("func"), str):
+        shared["func"] = ref_to_obj(shared["func"])
+    if isinstance(shared.get("trigger"), str):
+        others = [name for name in shared if name not in ("func", "trigger", "executor", *RULES)]
+        arguments = {name: shared.pop(name) for name in others}
+        shared["trigger"] = make_trigger(
+            shared["trigger"], arguments, scheduler.timezone, scheduler.now()
+        )
+    made = []
+    model: Job | None = None
+    checked_shape = None
+    for each in jobs:
+        if model is not None and _OWN.issuperset(each):
+            func, args, kwargs = model._call
+            if "args" in each:
+                args = checked_args(each["args"])
+            if "kwargs" in each:
+                kwargs = checked_kwargs(each["kwargs"])
+            shape = (len(args), kwargs)
+            if shape != checked_shape:
+                check_arguments(func, args, kwargs)
+                checked_shape = shape
+            job = Job(
+                scheduler,
+                func,
+                model.trigger,
+                args,
+                kwargs,
+                checked_text(each["id"], "id") if "id" in each else None,
+                model.name,
+                model.executor,
+                model.misfire_grace_time,
+                model.coalesce,
+                model.max_instances,
+                model._next_run,
+            )
+        else:
+            job = _make_of(scheduler, {**shared, **each})
+            if model is None and _OWN.issuperset(each) and "id" not in shared:
+                model = job
+                checked_shape = None
+        made.append(job)
+    return made
+
+
+#: What the jobs of one batch most often have of their own.
+_OWN = frozenset(("id", "args", "kwargs"))
+
+
+def _make_of(scheduler: BaseScheduler, given: dict[str, Any]) -> Job:
+    """Make a job of one mapping of all its arguments, those of its trigger included."""
+    if "func" not in given:
+        raise TypeError(f"func: the job {given!r} has none, and there is none in common")
+    func, trigger = given.pop("func"), given.pop("trigger", None)
+    executor = given.pop("executor", "default")
+    rules = {name: given.pop(name) for name in RULES if name in given}
+    made = make_trigger(trigger, given, scheduler.timezone, scheduler.now())
+    return make_job(scheduler, func, made, executor, **rules)

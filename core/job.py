@@ -36,6 +36,8 @@ class Undefined:
 
 undefined: Any = Undefined()
 
+_UTC = edge_of(timezone.utc)
+
 NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
 #: For ids that no other job has; seeded anew in a forked child by the standard library.
 _random_bits = random.getrandbits
@@ -164,7 +166,8 @@ class Job:
 
     def moment(self, instant: int) -> datetime:
         """Turn an instant into a datetime in the time zone of the job's trigger."""
-        moment = edge_of(self._zone()).moment(instant)
+        scheduler = self._scheduler
+        moment = self.trigger.moment(instant, _UTC if scheduler is None else scheduler._edge)
         if moment is None:
             raise OverflowError(f"{instant} microseconds since 1970 is after the year 9999")
         return moment

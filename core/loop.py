@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tocsin.convert import edge_of
 from tocsin.engine.schedule import Schedule
 from tocsin.errors import MaxInstancesReachedError
 from tocsin.events import (
@@ -88,12 +87,18 @@ class Loop:
                 wake = due
         return wake
 
+    @property
+    def troubled(self) -> bool:
+        """Whether there is anything to `forget`."""
+        return bool(self.failing_jobs or self.broken)
+
     def forget(self, alias: str, job_id: str | None = None) -> None:
         """Forget the troubles of a job that was changed or removed, or of all in a store."""
         for troubles in (self.failing_jobs, self.broken):
-            for key in [(alias, job_id)] if job_id is not None else list(troubles):
-                if key[0] == alias:
-                    troubles.pop(key, None)  # type: ignore[attr-defined]
+            if troubles:
+                for key in [(alias, job_id)] if job_id is not None else list(troubles):
+                    if key[0] == alias:
+                        troubles.pop(key, None)  # type: ignore[attr-defined]
 
     def _advance_store(self, alias: str, store: BaseJobStore, now: int) -> int | None:
         trouble = self.failing_stores.get(alias)
@@ -113,7 +118,7 @@ class Loop:
 
     def _hand_over(self, alias: str, store: BaseJobStore, claimed: list[Job], now: int) -> None:
         """Advance claimed jobs in one step, then start the runs whose claims held."""
-        edge = edge_of(self.scheduler.timezone)
+        edge = self.scheduler._edge
         runs = []
         claims = []
         for job in claimed:
@@ -179,26 +184,22 @@ class Loop:
         if times[0] != first:
             self._coalesced(alias, job, first, times[0])
         grace = job.misfire_grace_time
-        moments = []
-        for instant in times:
-            if grace is not None and now - instant > grace * _SECOND:
-                self._late(alias, job, instant, now)
-            else:
-                moments.append(job.moment(instant))
-        if not moments:
-            return
-        try:
-            executor = self.executors[job.executor]
-        except KeyError:
-            self._not_started(
-                alias,
-                job,
-                moments,
-                LookupError(
-                    f'no executor is called "{job.executor}"; add it with add_executor, or give'
-                    f" the job one of: {', '.join(self.executors)}"
-                ),
+        if grace is not None:
+            earliest = now - int(grace * _SECOND)
+            for instant in times:
+                if instant < earliest:
+                    self._late(alias, job, instant, now)
+            times = [instant for instant in times if instant >= earliest]
+            if not times:
+                return
+        moments = [job.moment(instant) for instant in times]
+        executor = self.executors.get(job.executor)
+        if executor is None:
+            missing = LookupError(
+                f'no executor is called "{job.executor}"; add it with add_executor, or give the'
+                f" job one of: {', '.join(self.executors)}"
             )
+            self._not_started(alias, job, moments, missing)
             return
         try:
             executor.submit_job(job, moments)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import IO, Any, ClassVar, TypeVar
 
 from tocsin import config, creation, plugins, records
-from tocsin.callables import get_callable_name, ref_to_obj, runs_coroutine
+from tocsin.callables import get_callable_name, runs_coroutine
 from tocsin.clock import Clock, SystemClock
 from tocsin.convert import edge_of
 from tocsin.errors import (
@@ -123,6 +123,7 @@ class BaseScheduler(ABC):
         self.logger = settings.logger or logging.getLogger(f"{self.log_prefix}.scheduler")
         self._listeners.logger = self.logger
         self.timezone = settings.timezone
+        self._edge = edge_of(self.timezone)
         self.jobstore_retry_interval = settings.jobstore_retry_interval
         self.clock = settings.clock or SystemClock()
         self._defaults = settings.job_defaults
@@ -291,7 +292,7 @@ class BaseScheduler(ABC):
             {"id": job_id, "jobstore": alias, "error": trouble.reason}
             for (alias, job_id), trouble in list(loop.failing_jobs.items())
         ]
-        moment = edge_of(self.timezone).moment(self._wake_at)
+        moment = self._edge.moment(self._wake_at)
         return {
             "ok": self.state == STATE_RUNNING
             and all(store["ok"] for store in stores.values())
@@ -447,17 +448,22 @@ class BaseScheduler(ABC):
         ConflictingIdError for an id that is taken unless ``replace_existing``, KeyError for an
         unknown store, LookupError for an unknown trigger or reference.
         """
-        rules = {
-            "args": args,
-            "kwargs": kwargs,
-            "id": id,
-            "name": name,
-            "misfire_grace_time": misfire_grace_time,
-            "coalesce": coalesce,
-            "max_instances": max_instances,
-            "next_run_time": next_run_time,
-        }
-        job = self._make_job(func, trigger, trigger_args, executor, rules)
+        if trigger_args or not isinstance(trigger, BaseTrigger):
+            trigger = self._create_trigger(trigger, trigger_args)
+        job = creation.make_job(
+            self,
+            func,
+            trigger,
+            executor,
+            args,
+            kwargs,
+            id,
+            name,
+            misfire_grace_time,
+            coalesce,
+            max_instances,
+            next_run_time,
+        )
         self._place([job], jobstore, replace_existing)
         return job
 
@@ -474,21 +480,7 @@ class BaseScheduler(ABC):
         Each is a mapping of arguments of `add_job`; ``common`` are those that all share. It
         costs a fraction of as many calls of `add_job`. Raises what `add_job` raises.
         """
-        if isinstance(common.get("func"), str):
-            common["func"] = ref_to_obj(common["func"])
-        if isinstance(common.get("trigger"), str):
-            names = [name for name in common if name not in _JOB_ARGUMENTS]
-            arguments = {name: common.pop(name) for name in names}
-            common["trigger"] = self._create_trigger(common["trigger"], arguments)
-        made = []
-        for each in jobs:
-            given = {**common, **each}
-            if "func" not in given:
-                raise TypeError(f"func: {dict(each)!r} has none, and there is none in common")
-            func, trigger = given.pop("func"), given.pop("trigger", None)
-            executor = given.pop("executor", "default")
-            rules = {name: given.pop(name) for name in creation.RULES if name in given}
-            made.append(self._make_job(func, trigger, given, executor, rules))
+        made = creation.make_jobs(self, jobs, common)
         self._place(made, jobstore, replace_existing)
         return made
 
@@ -530,18 +522,6 @@ class BaseScheduler(ABC):
 
         return decorate
 
-    def _make_job(
-        self,
-        func: Callable[..., Any] | str,
-        trigger: BaseTrigger | str | None,
-        trigger_args: dict[str, Any],
-        executor: str,
-        rules: Mapping[str, Any],
-    ) -> Job:
-        if not isinstance(trigger, BaseTrigger) or trigger_args:
-            trigger = self._create_trigger(trigger, trigger_args)
-        return creation.make_job(self, func, trigger, executor, **rules)
-
     def _create_trigger(
         self, trigger: BaseTrigger | str | None, arguments: dict[str, Any]
     ) -> BaseTrigger:
@@ -570,10 +550,13 @@ class BaseScheduler(ABC):
         store = self._store(alias)
         defaults = self._defaults
         now = self.now()
-        edge = edge_of(self.timezone)
+        edge = self._edge
         earliest = _FOREVER
+        executor_name = trigger = executor = None
         for job in jobs:
-            executor = self._executors.get(job.executor)
+            if job.executor != executor_name:
+                executor_name = job.executor
+                executor = self._executors.get(executor_name)
             if executor is not None and not executor.runs_coroutines:
                 self._refuse_coroutine(job, executor)
             if job.misfire_grace_time is undefined:
@@ -583,16 +566,20 @@ class BaseScheduler(ABC):
             if job.max_instances is undefined:
                 job.max_instances = defaults.max_instances
             if job._next_run is undefined:
-                job._next_run = job.trigger.next_run(None, now, edge)
-                if job._next_run is None:
+                if job.trigger is not trigger:
+                    trigger = job.trigger
+                    first = trigger.next_run(None, now, edge)
+                job._next_run = first
+                if first is None:
                     self.logger.warning(
                         'Job "%s" will never run: %s has no fire time from now on; it is kept,'
                         " paused",
                         job.name,
-                        job.trigger,
+                        trigger,
                     )
-            if job._next_run is not None and job._next_run < earliest:
-                earliest = job._next_run
+            due = job._next_run
+            if due is not None and due < earliest:
+                earliest = due
             job._scheduler = self
             job._jobstore_alias = alias
         try:
@@ -636,19 +623,22 @@ class BaseScheduler(ABC):
         approved: dict[str, Any],
     ) -> Job:
         job, alias = self._lookup_job(job_id, jobstore)
-        approved.update(job.checked(changes))
+        if changes:
+            approved = {**approved, **job.checked(changes)}
         if alias is None:
             with self._lock:
                 job._apply(approved)
             self._dispatch_event(JobEvent(EVENT_JOB_MODIFIED, job_id, None))
             return job
+        due = None
         if "_next_run" in approved:
+            due = approved["_next_run"]
             approved["failure"] = None
-            self._loop.forget(alias, job_id)
-        job = self._store(alias).modify_job(job_id, approved)
+            if self._loop.troubled:
+                self._loop.forget(alias, job_id)
+        job = self._jobstores[alias].modify_job(job_id, approved)
         if self._listeners.mask & EVENT_JOB_MODIFIED:
             self._dispatch_event(JobEvent(EVENT_JOB_MODIFIED, job_id, alias))
-        due = approved.get("_next_run")
         if due is not None and due < self._wake_at and self.state == STATE_RUNNING:
             self.wakeup()
         return job
@@ -668,7 +658,7 @@ class BaseScheduler(ABC):
         return self._change(job_id, jobstore, {"trigger": made}, self._first_run(made))
 
     def _first_run(self, trigger: BaseTrigger) -> dict[str, Any]:
-        return {"_next_run": trigger.next_run(None, self.now(), edge_of(self.timezone))}
+        return {"_next_run": trigger.next_run(None, self.now(), self._edge)}
 
     def pause_job(self, job_id: str, jobstore: str | None = None) -> Job:
         """Stop running a job until it is resumed; JobLookupError without one."""
@@ -702,16 +692,15 @@ class BaseScheduler(ABC):
 
     def remove_job(self, job_id: str, jobstore: str | None = None) -> None:
         """Take a job out; JobLookupError without one."""
-        alias: str | None = None
-        if not self._remove_pending(job_id, jobstore):
+        alias = None
+        if not (self._pending and self._remove_pending(job_id, jobstore)):
             alias = self._remove_stored(job_id, jobstore)
-        self.logger.info("Removed job %s", job_id)
+        if self.logger.isEnabledFor(logging.INFO):
+            self.logger.info("Removed job %s", job_id)
         if self._listeners.mask & EVENT_JOB_REMOVED:
             self._dispatch_event(JobEvent(EVENT_JOB_REMOVED, job_id, alias))
 
     def _remove_pending(self, job_id: str, jobstore: str | None) -> bool:
-        if not self._pending:
-            return False
         with self._lock:
             for position, (job, alias, _) in enumerate(self._pending):
                 if job.id == job_id and jobstore in (None, alias):
@@ -721,12 +710,14 @@ class BaseScheduler(ABC):
 
     def _remove_stored(self, job_id: str, jobstore: str | None) -> str:
         if self.state != STATE_STOPPED:
-            for alias, store in self._stores(jobstore).items():
+            stores = self._jobstores if jobstore is None else self._stores(jobstore)
+            for alias in stores:
                 try:
-                    store.remove_job(job_id)
+                    stores[alias].remove_job(job_id)
                 except JobLookupError:
                     continue
-                self._loop.forget(alias, job_id)
+                if self._loop.troubled:
+                    self._loop.forget(alias, job_id)
                 return alias
         raise JobLookupError(job_id)
 
@@ -800,8 +791,9 @@ class BaseScheduler(ABC):
                     if job.id == job_id and jobstore in (None, alias):
                         return job, None
         if self.state != STATE_STOPPED:
-            for alias, store in self._stores(jobstore).items():
-                found = store.lookup_job(job_id)
+            stores = self._jobstores if jobstore is None else self._stores(jobstore)
+            for alias in stores:
+                found = stores[alias].lookup_job(job_id)
                 if found is not None:
                     found._scheduler = self
                     found._jobstore_alias = alias
@@ -925,7 +917,6 @@ class BaseScheduler(ABC):
 
 _Scheduler = TypeVar("_Scheduler", bound=BaseScheduler)
 
-_JOB_ARGUMENTS = ("func", "trigger", "executor", *creation.RULES)
 _STATUSES = ("scheduled", "paused", "broken", "pending")
 
 

@@ -104,7 +104,7 @@ class BaseTrigger(ABC):
             found = self.next_instant(after)
             if found is None or (stop is not None and found >= stop):
                 return
-            moment = self._moment(found)
+            moment = self.moment(found)
             if moment is None:
                 return
             yield moment
@@ -112,8 +112,13 @@ class BaseTrigger(ABC):
             if left is not None:
                 left -= 1
 
-    def _moment(self, instant: int) -> datetime | None:
-        return _UTC.moment(instant)
+    def moment(self, instant: int, edge: Schedule = _UTC) -> datetime | None:
+        """Turn an instant into a datetime: in the trigger's time zone, else in that of ``edge``.
+
+        None outside the years 1 to 9999.
+        """
+        zone = getattr(self, "timezone", None)
+        return (edge if zone is None else edge_of(zone)).moment(instant)
 
     def describe(self) -> str:
         """Say in one line when the trigger fires."""
@@ -229,12 +234,12 @@ class Trigger(BaseTrigger):
     def next_fire_time(self, after: datetime) -> datetime | None:
         """Give the first fire time after an aware datetime, or None."""
         found = self.next_instant(_UTC.instant(after))
-        return None if found is None else self._moment(found)
+        return None if found is None else self.moment(found)
 
     def previous_fire_time(self, before: datetime) -> datetime | None:
         """Give the last fire time before an aware datetime, or None."""
         found = self.previous_instant(_UTC.instant(before))
-        return None if found is None else self._moment(found)
+        return None if found is None else self.moment(found)
 
     def get_next_fire_time(
         self, previous_fire_time: datetime | None, now: datetime
@@ -247,7 +252,7 @@ class Trigger(BaseTrigger):
         if previous_fire_time is not None:
             return self.next_fire_time(previous_fire_time)
         found = self.next_instant(_UTC.instant(now) - 1)
-        return None if found is None else self._moment(found)
+        return None if found is None else self.moment(found)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the trigger as a record of JSON values, which `from_dict` turns back.
@@ -355,8 +360,15 @@ class ScheduledTrigger(Trigger):
     def _previous_plain(self, before: int) -> int | None:
         return self._schedule.previous(before)
 
-    def _moment(self, instant: int) -> datetime | None:
+    def moment(self, instant: int, edge: Schedule = _UTC) -> datetime | None:
+        """Turn an instant into a datetime in the trigger's time zone."""
         return self._schedule.moment(instant)
+
+    def next_run(self, previous: int | None, now: int, edge: Schedule) -> int | None:
+        """Do what `get_next_fire_time` does, on instants."""
+        if self._spread:
+            return super().next_run(previous, now, edge)
+        return self._schedule.next(now - 1 if previous is None else previous)
 
     def _bounds(self) -> dict[str, Any]:
         return {

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timezone
+from datetime import tzinfo
 from typing import Any, TypeVar
 
-from tocsin.convert import edge_of
 from tocsin.errors import NoCommonFireTime
 from tocsin.triggers.base import BaseTrigger, Trigger
 
@@ -33,11 +32,11 @@ class BaseCombiningTrigger(Trigger):
             raise ValueError("triggers: the list is empty; give at least one trigger")
         self._set_jitter(jitter)
 
-    def _moment(self, instant: int) -> datetime | None:
-        """Give a fire time in the zone of the first trigger that has one."""
+    @property
+    def timezone(self) -> tzinfo | None:
+        """The time zone of the first trigger that has one."""
         zones = (getattr(each, "timezone", None) for each in self.triggers)
-        zone = next((each for each in zones if each is not None), timezone.utc)
-        return edge_of(zone).moment(instant)
+        return next((each for each in zones if each is not None), None)
 
     def _arguments(self) -> dict[str, Any]:
         arguments: dict[str, Any] = {"triggers": self.triggers}
@@ -107,8 +106,8 @@ class AndTrigger(BaseCombiningTrigger):
 
     def _disagreement(self, word: str, start: int, end: int) -> NoCommonFireTime:
         return NoCommonFireTime(
-            f"{self} found no common fire time {word} {self._moment(start)}, having looked as"
-            f" far as {self._moment(end)}; check that the triggers can coincide to the microsecond"
+            f"{self} found no common fire time {word} {self.moment(start)}, having looked as"
+            f" far as {self.moment(end)}; check that the triggers can coincide to the microsecond"
         )
 
     def describe(self) -> str:
