@@ -51,7 +51,7 @@ run: build ## Print the next fire times of a crontab: make run CRONTAB=path.
 test: lint test-pure test-compiled ## Build, check style and types, run all tests, pure and compiled.
 
 lint: $(VENV)/tools ## Check style and types.
-	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff check --quiet --output-format concise .
 	$(BIN)/ruff format --quiet --check .
 	$(BIN)/mypy core adapters stores
 
