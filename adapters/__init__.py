@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tocsin.adapters.background import BackgroundScheduler
     from tocsin.adapters.blocking import BlockingScheduler
     from tocsin.adapters.pools import FuturesExecutor, ProcessPoolExecutor, ThreadPoolExecutor
+    from tocsin.adapters.twisted import SchedulerService, TwistedExecutor, TwistedScheduler
 
 __all__ = [
     "AsyncIOExecutor",
@@ -18,7 +19,10 @@ __all__ = [
     "BlockingScheduler",
     "FuturesExecutor",
     "ProcessPoolExecutor",
+    "SchedulerService",
     "ThreadPoolExecutor",
+    "TwistedExecutor",
+    "TwistedScheduler",
 ]
 
 _MODULES = {
@@ -29,6 +33,9 @@ _MODULES = {
     "FuturesExecutor": "pools",
     "ProcessPoolExecutor": "pools",
     "ThreadPoolExecutor": "pools",
+    "SchedulerService": "twisted",
+    "TwistedExecutor": "twisted",
+    "TwistedScheduler": "twisted",
 }
 
 

@@ -219,7 +219,9 @@ class BaseExecutor(ABC):
         """Report a run that raised, or (without ``start``) that could not even begin."""
         if trace is None:
             trace = "".join(traceback.format_exception(error))
-        self._logger.error('Job "%s" raised an exception\n%s', job, trace.rstrip())
+        self._logger.error(
+            'Job "%s" raised an exception\n%s', job, trace.rstrip(), extra={"error": error}
+        )
         self._tell(
             EVENT_JOB_ERROR,
             job,
