@@ -75,7 +75,7 @@ class BaseScheduler(ABC):
     extra_options: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
     #: The longest sleep, in seconds: after it the clock is looked at again, for it may have been
     #: set, and a suspended machine may have woken up.
-    longest_sleep: ClassVar[float] = 60.0
+    longest_sleep: float = 60.0
     #: What a job has that says nothing else.
     job_defaults_here: ClassVar[config.JobDefaults] = config.JobDefaults()
 
