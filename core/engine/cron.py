@@ -71,15 +71,21 @@ class CronSchedule(Schedule):
         self.cached = 0
 
     def can_match(self) -> bool:
-        """Tell whether any date of the years 1 to 9999 matches; O(1) without a year mask."""
+        """Tell whether any date of the years 1 to 9999 matches; O(1)."""
         kinds = set()
         years = self.years
-        # Weekday of 1 January, this and last year's leap day: 2000 to 2027 has every kind.
-        for year in range(2000, 2028) if years is None else range(1, 10000):
-            if years is not None and not years >> year & 1:
+        cycle = (1 << 400) - 1
+        if years is not None:  # the calendar comes round after 400 years
+            cycle = 0
+            while years:
+                cycle |= years & ((1 << 400) - 1)
+                years >>= 400
+        for year in range(2000, 2400):
+            if not cycle >> (year - 2000) & 1:
                 continue
+            # Weekday of 1 January, this and last year's leap day.
             kind = (civil.weekday(civil.days_from_civil(year, 1, 1)), civil.month_length(year, 2))
-            before = civil.month_length(year - 1, 2) if year > 1 else 28
+            before = civil.month_length(year - 1, 2)
             if (kind, before) in kinds:
                 continue
             kinds.add((kind, before))

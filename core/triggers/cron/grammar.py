@@ -150,9 +150,9 @@ class _Parser:
         if not self.item:
             raise self.error("", "is empty")
         if match := _STAR.fullmatch(self.item):
-            self.add(self.low, self.high, match[1])
+            self.add(self.low, self.high, self.step(match, 1, self.high - self.low + 1))
         elif self.item == "?" and self.name in ("day", "day_of_week"):
-            self.add(self.low, self.high, None)
+            self.add(self.low, self.high, 1)
         elif match := _HASH.fullmatch(self.item):
             self.add_hashed(match)
         elif not self.parse_day() and not self.parse_weekday():
@@ -162,13 +162,14 @@ class _Parser:
         if self.name != "day":
             return False
         if match := _FROM_END.fullmatch(self.item):
-            self.from_end |= 1 << self.number(match[1] or "0", 0, 30)
+            self.from_end |= 1 << (self.number(match, 1, 0, 30) if match[1] else 0)
         elif match := _NEAREST.fullmatch(self.item):
-            self.nearest |= 1 << (0 if match[1] == "l" else self.number(match[1], 1, 31))
+            self.nearest |= 1 << (0 if match[1] == "l" else self.number(match, 1, 1, 31))
         elif match := _NTH_DAY.fullmatch(self.item):
             if match[1] not in _ORDINALS:
-                raise self.error(match[1], "is not an ordinal", ", ".join(_ORDINALS))
-            weekday = self.named(match[2], WEEKDAYS)
+                allowed = ", ".join(_ORDINALS)
+                raise self.error(match[1], "is not an ordinal", allowed, match.start(1))
+            weekday = self.named(match, 2, WEEKDAYS)
             self.nth |= 1 << (7 * _ORDINALS.index(match[1]) + weekday)
         else:
             return False
@@ -178,12 +179,12 @@ class _Parser:
         if self.name != "day_of_week":
             return False
         if match := _NTH_WEEKDAY.fullmatch(self.item):
-            row = self.number(match[2], 1, 5) - 1
+            row = self.number(match, 2, 1, 5) - 1
         elif match := _LAST_WEEKDAY.fullmatch(self.item):
             row = 5
         else:
             return False
-        weekday = self.value(match[1])
+        weekday = self.value(match, 1)
         self.nth |= 1 << (7 * row + ((weekday + 6) % 7 if self.cron else weekday))
         return True
 
@@ -191,29 +192,37 @@ class _Parser:
         match = _RANGE.fullmatch(self.item)
         if match is None:
             raise self.error(self.item, "is not in the grammar of this field", self.allowed())
-        low = self.value(match[1])
+        low = high = self.value(match, 1)
         if match[2] is not None:
-            self.add(low, self.value(match[2]), match[3])
+            high = self.value(match, 2)
         elif match[3] is not None:
-            self.add(low, self.high, match[3])
-        else:
-            self.add(low, low, None)
-
-    def add(self, low: int, high: int, step: str | None) -> None:
-        """Add every ``step``-th value from ``low`` to ``high``, around the end if need be."""
+            high = self.high
         size = self.high - self.low + 1
         if high < low:
             if self.name == "year":
                 raise self.error(self.item, "goes backwards, and years do not come round")
             high += size
-        stride = 1 if step is None else self.number(step, 1, 10**9)
-        if stride > high - low + 1:
-            raise self.error(
-                step or "", f"as a step is larger than the range of {high - low + 1} values"
-            )
-        for value in range(low, high + 1, stride):
-            place = (value - self.low) % size  # crontab's second Sunday, 7, comes round too
-            self.mask |= 1 << ((place + 6) % 7 if self.cron else self.low + place)
+        self.add(low, high, self.step(match, 3, high - low + 1))
+
+    def step(self, match: re.Match[str], group: int, size: int) -> int:
+        """Read a step through a range of so many values; 1 if there is none."""
+        if match[group] is None:
+            return 1
+        step = self.number(match, group, 1, 10**9)
+        if step > size:
+            reason = f"as a step is larger than the range of {size} values"
+            raise self.error(match[group], reason, at=match.start(group))
+        return step
+
+    def add(self, low: int, high: int, step: int) -> None:
+        """Add every ``step``-th value from ``low`` to ``high``, which may go around the end."""
+        size = self.high - self.low + 1
+        count = (high - low) // step + 1
+        row = ((1 << step * count) - 1) // ((1 << step) - 1)  # so many bits, a step apart
+        row <<= low - self.low + (6 if self.cron else 0)
+        # Bring round what went around the end, such as crontab's second Sunday, 7.
+        row = (row | row >> size | row >> 2 * size) & ((1 << size) - 1)
+        self.mask |= row << self.low
 
     def add_hashed(self, match: re.Match[str]) -> None:
         if self.name in ("year", "week"):
@@ -224,58 +233,57 @@ class _Parser:
         chosen = int.from_bytes(digest, "big")
         low, high = self.low, min(self.high, 28) if self.name == "day" else self.high
         if match[1] is not None:
-            low = self.number(match[1], self.low, self.high)
-            high = self.number(match[2], self.low, self.high)
+            low = self.number(match, 1, self.low, self.high)
+            high = self.number(match, 2, self.low, self.high)
             if high < low:
                 raise self.error(self.item, "goes backwards")
         size = high - low + 1
         if match[3] is None:
-            self.add(low + chosen % size, low + chosen % size, None)
-            return
-        step = self.number(match[3], 1, 10**9)
-        if step > size:
-            raise self.error(match[3], f"as a step is larger than the range of {size} values")
-        for value in range(low + chosen % step, high + 1, step):
-            self.add(value, value, None)
+            self.add(low + chosen % size, low + chosen % size, 1)
+        else:
+            step = self.step(match, 3, size)
+            self.add(low + chosen % step, high, step)
 
-    def value(self, token: str) -> int:
+    def value(self, match: re.Match[str], group: int) -> int:
         """Read a number or a name."""
+        token = match[group]
         if token.isdigit():
-            return self.number(token, self.low, 7 if self.cron else self.high)
+            return self.number(match, group, self.low, 7 if self.cron else self.high)
         if self.name == "month":
-            return self.named(token, MONTHS) + 1
+            return self.named(match, group, MONTHS) + 1
         if self.name == "day_of_week":
-            weekday = self.named(token, WEEKDAYS)
+            weekday = self.named(match, group, WEEKDAYS)
             return (weekday + 1) % 7 if self.cron else weekday
-        raise self.error(token, "is not a number", self.allowed())
+        raise self.error(token, "is not a number", self.allowed(), match.start(group))
 
-    def number(self, token: str, low: int, high: int) -> int:
-        digits = token.lstrip("0") or "0"
-        if len(digits) > 9 or not low <= int(digits) <= high:
-            raise self.error(token, "is out of range", f"{low} to {high}")
+    def number(self, match: re.Match[str], group: int, low: int, high: int) -> int:
+        digits = match[group].lstrip("0") or "0"
+        if len(digits) > 10 or not low <= int(digits) <= high:
+            allowed = f"{low} to {high}"
+            raise self.error(match[group], "is out of range", allowed, match.start(group))
         return int(digits)
 
-    def named(self, token: str, names: tuple[str, ...]) -> int:
+    def named(self, match: re.Match[str], group: int, names: tuple[str, ...]) -> int:
         for position, name in enumerate(names):
-            if token in (name, name[:3]):
+            if match[group] in (name, name[:3]):
                 return position
         short = ", ".join(name[:3] for name in names)
-        raise self.error(token, "is not a name", f"{short}, or in full")
+        raise self.error(match[group], "is not a name", f"{short}, or in full", match.start(group))
 
     def allowed(self) -> str:
         high = 7 if self.cron else self.high
         names = {"month": ", jan to dec", "day_of_week": ", mon to sun"}.get(self.name, "")
         return f"{self.low} to {high}{names}, in lists, ranges a-b and steps /n"
 
-    def error(self, token: str, reason: str, allowed: str | None = None) -> CronError:
-        found = self.text.lower().find(token, self.start) if token else self.start
-        place = self.offset + max(found, 0) + 1
-        shown = self.whole[place - 1 : place - 1 + len(token)]
+    def error(self, token: str, reason: str, allowed: str | None = None, at: int = 0) -> CronError:
+        """Blame a part of the item that starts ``at`` a place in it."""
+        place = self.offset + self.start + at
+        shown = self.whole[place : place + len(token)]
         return CronError(
             reason,
             field=self.name,
             value=shown if shown.lower() == token else token,
             text=self.whole,
-            position=place,
+            position=place + 1,
             allowed=allowed,
         )
