@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from tocsin.adapters.asyncio import AsyncIOExecutor, AsyncIOScheduler
     from tocsin.adapters.background import BackgroundScheduler
     from tocsin.adapters.blocking import BlockingScheduler
+    from tocsin.adapters.gevent import GeventExecutor, GeventScheduler
     from tocsin.adapters.pools import FuturesExecutor, ProcessPoolExecutor, ThreadPoolExecutor
+    from tocsin.adapters.tornado import TornadoExecutor, TornadoScheduler
     from tocsin.adapters.twisted import SchedulerService, TwistedExecutor, TwistedScheduler
 
 __all__ = [
@@ -18,9 +20,13 @@ __all__ = [
     "BackgroundScheduler",
     "BlockingScheduler",
     "FuturesExecutor",
+    "GeventExecutor",
+    "GeventScheduler",
     "ProcessPoolExecutor",
     "SchedulerService",
     "ThreadPoolExecutor",
+    "TornadoExecutor",
+    "TornadoScheduler",
     "TwistedExecutor",
     "TwistedScheduler",
 ]
@@ -31,8 +37,12 @@ _MODULES = {
     "BackgroundScheduler": "background",
     "BlockingScheduler": "blocking",
     "FuturesExecutor": "pools",
+    "GeventExecutor": "gevent",
+    "GeventScheduler": "gevent",
     "ProcessPoolExecutor": "pools",
     "ThreadPoolExecutor": "pools",
+    "TornadoExecutor": "tornado",
+    "TornadoScheduler": "tornado",
     "SchedulerService": "twisted",
     "TwistedExecutor": "twisted",
     "TwistedScheduler": "twisted",

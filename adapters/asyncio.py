@@ -45,7 +45,7 @@ class AsyncIOScheduler(CallbackScheduler):
         it is closed.
         """
         if self.state == STATE_STOPPED:
-            loop = self._given_loop or _running_loop()
+            loop = self._given_loop or running_loop()
             if loop is None:
                 raise RuntimeError(
                     "no event loop is running: call start() from a coroutine, or give the"
@@ -77,7 +77,7 @@ class AsyncIOScheduler(CallbackScheduler):
             or not (self._stepping() or any(each.running for each in self._executors.values()))
         ):
             super()._close(wait)
-        elif _running_loop() is loop:
+        elif running_loop() is loop:
             self._closing = loop.create_task(self._close_patiently(asyncio.current_task()))
         else:
             done = asyncio.run_coroutine_threadsafe(self._close_patiently(None), loop)
@@ -113,20 +113,20 @@ class AsyncIOScheduler(CallbackScheduler):
                 f"the event loop {loop!r} of the scheduler was closed while it ran; shut the"
                 " scheduler down and start it in another loop"
             )
-        if _running_loop() is loop:
+        if running_loop() is loop:
             loop.call_soon(function)
         else:
             loop.call_soon_threadsafe(function)
 
     def _stop_timer(self) -> None:
         loop = self._eventloop
-        if loop.is_running() and _running_loop() is not loop:
+        if loop.is_running() and running_loop() is not loop:
             loop.call_soon_threadsafe(self._drop_timer)
         else:
             self._drop_timer()
 
     def _start_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        if _running_loop() is self._eventloop:
+        if running_loop() is self._eventloop:
             super()._start_coroutine(coroutine)
         else:
             asyncio.run_coroutine_threadsafe(coroutine, self._eventloop)
@@ -157,7 +157,7 @@ class AsyncIOExecutor(ThreadPoolExecutor):
 
     def start(self, scheduler: BaseScheduler, alias: str) -> None:
         """Begin, on the loop of the scheduler, or else on the running one; RuntimeError without."""
-        loop = getattr(scheduler, "_eventloop", None) or _running_loop()
+        loop = getattr(scheduler, "_eventloop", None) or running_loop()
         if loop is None:
             raise RuntimeError(
                 f"an AsyncIOExecutor needs an event loop, which a {type(scheduler).__name__} does"
@@ -168,12 +168,21 @@ class AsyncIOExecutor(ThreadPoolExecutor):
         super().start(scheduler, alias)
 
     def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
-        if not runs_coroutine(job.func):
-            super()._do_submit_job(job, run_times)
-        elif _running_loop() is self._eventloop:
-            self._spawn(job, run_times)
+        if runs_coroutine(job.func):
+            self._on_loop(self._spawn, job, run_times)
         else:
-            self._eventloop.call_soon_threadsafe(self._spawn, job, run_times)
+            super()._do_submit_job(job, run_times)
+
+    def _on_loop(
+        self,
+        function: Callable[[Job, Sequence[datetime]], None],
+        job: Job,
+        run_times: Sequence[datetime],
+    ) -> None:
+        if running_loop() is self._eventloop:
+            function(job, run_times)
+        else:
+            self._eventloop.call_soon_threadsafe(function, job, run_times)
 
     def _spawn(self, job: Job, run_times: Sequence[datetime]) -> None:
         left = iter(run_times)
@@ -202,9 +211,12 @@ class AsyncIOExecutor(ThreadPoolExecutor):
 
     async def join(self, caller: asyncio.Task[Any] | None = None) -> None:
         """Wait for the coroutines that run, but not for the one that asks for it."""
-        others = self._tasks - {caller}
+        others = self._in_flight() - {caller}
         if others:
             await asyncio.wait(others)
+
+    def _in_flight(self) -> set[asyncio.Future[None]]:
+        return self._tasks
 
     def shutdown(self, wait: bool = True) -> None:
         """Take no more jobs; without ``wait`` cancel the coroutines that run.
@@ -212,7 +224,7 @@ class AsyncIOExecutor(ThreadPoolExecutor):
         With ``wait`` it returns when the threads have ended; for coroutines there is `join`.
         """
         if not wait and self._tasks and not self._eventloop.is_closed():
-            current = _running_loop()
+            current = running_loop()
             for task in list(self._tasks):
                 if current is not self._eventloop:
                     self._eventloop.call_soon_threadsafe(task.cancel)
@@ -221,8 +233,9 @@ class AsyncIOExecutor(ThreadPoolExecutor):
         super().shutdown(wait)
 
 
-def _running_loop() -> asyncio.AbstractEventLoop | None:
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Give the event loop that runs in this thread, if one does."""
     try:
-        return asyncio.get_running_loop()
+        return asyncio.getrunning_loop()
     except RuntimeError:
         return None

@@ -118,6 +118,10 @@ class CallbackScheduler(BaseScheduler):
             worker.shutdown(wait and self._step_thread != get_ident())
         super()._close(wait)
 
+    def _after_fork(self) -> None:
+        super()._after_fork()
+        self._worker = self._step = None
+
     def _drop_timer(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None:
