@@ -21,6 +21,17 @@ cdef extern from *:
     int lowest_bit "tocsin_lowest_bit" (uint64_t mask) noexcept nogil
     int highest_bit "tocsin_highest_bit" (uint64_t mask) noexcept nogil
 
+cdef extern from *:
+    """
+    static CYTHON_INLINE long long tocsin_exact_int(PyObject *number) {
+        int overflow = 1;
+        long long value = 0;
+        if (PyLong_CheckExact(number)) value = PyLong_AsLongLongAndOverflow(number, &overflow);
+        return overflow ? -0x7FFFFFFFFFFFFFFFLL - 1 : value;
+    }
+    """
+    int64_t exact_int "tocsin_exact_int" (object number) noexcept
+
 
 cdef inline int load_datetime() except -1:
     import_datetime()

@@ -39,6 +39,11 @@ def highest_bit(mask: int) -> int:
     return mask.bit_length() - 1
 
 
+def exact_int(number: object) -> int:
+    """Give an int of 64 bits as it is, and the least of them for anything else."""
+    return number if type(number) is int and -(2**63) <= number < 2**63 else -(2**63)
+
+
 def int64s(numbers: array[int]) -> array[int]:
     """Give the cells of an ``array('q')``; compiled, a pointer that growth makes invalid."""
     return numbers

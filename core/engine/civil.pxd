@@ -1,5 +1,6 @@
 cimport cython
 from libc.stdint cimport int64_t, uint64_t
+from tocsin.engine cimport capi
 
 @cython.locals(leaps=uint64_t)
 cpdef uint64_t days_from_civil(uint64_t year, uint64_t month, uint64_t day) noexcept nogil
@@ -14,7 +15,7 @@ cpdef uint64_t weekday(uint64_t days) noexcept nogil
 @cython.locals(thursday=uint64_t, year=uint64_t)
 cpdef uint64_t iso_week(uint64_t days) noexcept nogil
 
-@cython.locals(days=uint64_t)
+@cython.locals(days=uint64_t, micros=uint64_t)
 cpdef uint64_t seconds_from_micros(int64_t local) noexcept nogil
 
 @cython.locals(days=int64_t)
@@ -22,3 +23,6 @@ cpdef int64_t micros_from_seconds(int64_t seconds) noexcept nogil
 
 @cython.locals(one=int64_t)
 cpdef int64_t forever() noexcept nogil
+
+@cython.locals(instant=int64_t, limit=int64_t, whole=object)
+cdef int64_t checked(object number) except? -1

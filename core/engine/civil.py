@@ -3,10 +3,14 @@
 
 Days are counted from 0000-03-01, so that no day of the years 1 to 9999 is negative and the
 leap day ends the counted year; the method is Howard Hinnant's ("chrono-compatible low-level
-date algorithms"). All functions take O(1) and check nothing: their callers do.
+date algorithms"). All functions take O(1); all but `checked` check nothing: their callers do.
 """
 
 from __future__ import annotations
+
+from operator import index
+
+from tocsin.engine import capi
 
 
 def days_from_civil(year: int, month: int, day: int) -> int:
@@ -59,9 +63,16 @@ def iso_week(days: int) -> int:
 
 
 def seconds_from_micros(local: int) -> int:
-    """Turn local microseconds since 1970 into whole seconds since 0000-03-01, rounded down."""
+    """Turn local microseconds since 1970 into whole seconds since 0000-03-01, rounded down.
+
+    Before that day the answer is 0.
+    """
     days = 719468
-    return (local + days * 86400 * 1000000) // 1000000
+    local += days * 86400 * 1000000
+    if local < 0:
+        return 0
+    micros = local
+    return micros // 1000000
 
 
 def micros_from_seconds(seconds: int) -> int:
@@ -74,3 +85,19 @@ def forever() -> int:
     """Give the instant after every other one, 2 to the 62nd; its negative is before them all."""
     one = 1
     return one << 62
+
+
+def checked(number: object) -> int:
+    """Refuse what compiled code would truncate: floats, and integers that are no instants.
+
+    Raises TypeError and OverflowError.
+    """
+    instant = capi.exact_int(number)
+    limit = 1
+    limit <<= 60
+    if -limit <= instant <= limit:
+        return instant
+    whole = index(number)  # type: ignore[arg-type]
+    if not -(2**60) <= whole <= 2**60:
+        raise OverflowError(f"{whole} microseconds since 1970 is no instant of years 1 to 9999")
+    return whole

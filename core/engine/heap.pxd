@@ -1,7 +1,7 @@
 cimport cython
 from cpython.array cimport array
 from libc.stdint cimport int32_t, int64_t
-from tocsin.engine cimport capi
+from tocsin.engine cimport capi, civil
 
 @cython.final
 cdef class DueHeap:
@@ -20,19 +20,20 @@ cdef class DueHeap:
     cpdef object rearm(self, object instant)
     @cython.locals(when=int64_t, place=int64_t, slot=int64_t)
     cpdef object rekey(self, object handle, object instant)
+    @cython.locals(place=int64_t)
+    cpdef object when(self, object handle)
     cpdef object remove(self, object handle)
-    @cython.locals(slot=int64_t)
+    @cython.locals(
+        size=int64_t, more=int64_t, cells=array, places="int32_t*", slot=int64_t,
+    )
     cdef object _grow(self)
-    @cython.locals(number=object, slot=int64_t, place=int64_t)
+    @cython.locals(number=int64_t, slot=int64_t, place=int64_t)
     cdef int64_t _find(self, object handle) except -1
     @cython.locals(slot=int64_t, item=object, last=int64_t, when=int64_t, order=int64_t)
     cdef object _take(self, int64_t place)
     @cython.locals(slot=int64_t, turns="int32_t*")
     cdef object _release(self, int64_t place)
     cdef object _settle(self, int64_t place, int64_t when, int64_t order, int64_t slot)
-
-@cython.locals(number=object)
-cdef int64_t moment(object instant) except? -1
 
 @cython.locals(
     start=int64_t, up=int64_t, child=int64_t, end=int64_t, least=int64_t,

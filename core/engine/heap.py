@@ -1,4 +1,4 @@
-# cython: annotation_typing=False
+# cython: annotation_typing=False, binding=False
 """An indexed heap of due entries: the earliest in O(1), any by its handle in O(log n).
 
 A 4-ary implicit heap over parallel arrays: children of one entry share a cache line, and a
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from operator import index
 from typing import Any
 
-from tocsin.engine import capi
+from tocsin.engine import capi, civil
 
 
 class DueHeap:
@@ -45,7 +45,7 @@ class DueHeap:
 
         Raises TypeError and OverflowError for what is no instant.
         """
-        when = moment(instant)
+        when = civil.checked(instant)
         if self._free < 0:
             self._grow()
         slot = self._free
@@ -55,7 +55,7 @@ class DueHeap:
         self._arrivals += 1
         self._settle(self._size - 1, when, self._arrivals, slot)
         turn = capi.int32s(self._turn)[slot]
-        return (turn << 32) + slot
+        return (turn << 31) + slot
 
     def peek(self) -> tuple[int, Any] | None:
         """Give the earliest instant and its item, or None; O(1)."""
@@ -66,7 +66,7 @@ class DueHeap:
 
     def pop_due(self, now: int, limit: int | None = None) -> list[tuple[int, Any]]:
         """Take out what is due at ``now``, in order, at most ``limit``; O(log n) each."""
-        instant = moment(now)
+        instant = civil.checked(now)
         most = self._size if limit is None else index(limit)
         due: list[tuple[int, Any]] = []
         while self._size > 0 and most > 0:
@@ -82,7 +82,7 @@ class DueHeap:
 
         The handle stays good. Raises IndexError when the heap is empty.
         """
-        when = moment(instant)
+        when = civil.checked(instant)
         if self._size == 0:
             raise IndexError("the heap is empty")
         slot = capi.int32s(self._slot)[0]
@@ -95,11 +95,16 @@ class DueHeap:
 
         Raises KeyError for a handle that is no longer good.
         """
-        when = moment(instant)
+        when = civil.checked(instant)
         place = self._find(handle)
         slot = capi.int32s(self._slot)[place]
         self._arrivals += 1
         self._settle(place, when, self._arrivals, slot)
+
+    def when(self, handle: int) -> int:
+        """Give the instant of an item; O(1), KeyError if it is not there."""
+        place = self._find(handle)
+        return capi.int64s(self._when)[place]
 
     def remove(self, handle: int) -> Any:
         """Take an item out by its handle; O(log n), KeyError if it is not there."""
@@ -118,26 +123,28 @@ class DueHeap:
         return iter([(when, items[slot]) for when, _, slot in rows])
 
     def _grow(self) -> None:
-        """Add a free slot."""
-        slot = len(self._items)
-        if slot > 0x7FFFFFF0:
-            raise OverflowError(f"the heap is full: it holds {slot} items")
-        self._when.append(0)
-        self._order.append(0)
-        self._slot.append(0)
-        self._place.append(self._free)
-        self._turn.append(0)
-        self._items.append(None)
-        self._free = slot
+        """Add free slots, an eighth of those that are there."""
+        size = len(self._items)
+        more = size // 8 + 8
+        if size + more > 0x7FFFFFFF:
+            raise OverflowError(f"the heap is full: it holds {size} items")
+        for cells in (self._when, self._order, self._slot, self._place, self._turn):
+            cells.frombytes(bytes(more * cells.itemsize))
+        self._items.extend([None] * more)
+        places = capi.int32s(self._place)
+        for slot in range(size, size + more):
+            places[slot] = slot + 1
+        places[size + more - 1] = self._free
+        self._free = size
 
     def _find(self, handle: int) -> int:
         """Give the heap position of a handle."""
-        number = index(handle)
+        number = capi.exact_int(handle)
         slot = number & 0x7FFFFFFF
-        if number < 0 or slot >= len(self._items) or self._turn[slot] != number >> 32:
-            raise KeyError(handle)
-        place: int = self._place[slot]
-        if place >= self._size or self._slot[place] != slot:
+        if number < 0 or slot >= len(self._items) or capi.int32s(self._turn)[slot] != number >> 31:
+            raise KeyError(index(handle))
+        place = capi.int32s(self._place)[slot]
+        if place < 0 or place >= self._size or capi.int32s(self._slot)[place] != slot:
             raise KeyError(handle)
         return place
 
@@ -199,14 +206,6 @@ class DueHeap:
                 self._order[up],
             ):
                 raise AssertionError(f"position {place} is earlier than its parent {up}")
-
-
-def moment(instant: object) -> int:
-    """Refuse what compiled code would truncate: floats, and integers beyond 60 bits."""
-    number = index(instant)  # type: ignore[arg-type]
-    if not -(2**60) <= number <= 2**60:
-        raise OverflowError(f"{number} microseconds since 1970 is beyond every instant")
-    return number
 
 
 def settle(

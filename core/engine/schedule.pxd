@@ -41,7 +41,9 @@ cdef class Schedule:
     @cython.locals(found=int64_t)
     cpdef object previous_datetime(self, object before)
 
-@cython.locals(instant=object)
-cdef int64_t checked(object number) except? -1
+@cython.final
+cdef class FireTimes:
+    cdef Schedule schedule
+    cdef int64_t instant, until, left
 
 cdef int64_t offset_micros(object offset) except? -1

@@ -1,11 +1,10 @@
-# cython: annotation_typing=False
+# cython: annotation_typing=False, binding=False
 """What every schedule shares: bounds, the edge where datetimes become instants, steps in bulk."""
 
 from __future__ import annotations
 
 from array import array
 from datetime import datetime, tzinfo
-from operator import index
 
 from tocsin.engine import capi, civil
 from tocsin.engine.zone import Zone, zone_of
@@ -52,12 +51,12 @@ class Schedule:
 
     def next(self, after: int) -> int | None:
         """Give the first fire time after an instant, or None."""
-        found = self.after(checked(after))
+        found = self.after(civil.checked(after))
         return None if found >= civil.forever() else found
 
     def previous(self, before: int) -> int | None:
         """Give the last fire time before an instant, or None."""
-        found = self.before(checked(before))
+        found = self.before(civil.checked(before))
         return None if found <= -civil.forever() else found
 
     def fill(self, instants: array[int], after: int, until: int) -> int:
@@ -67,8 +66,8 @@ class Schedule:
         """
         if instants.typecode != "q":
             raise TypeError(f"an array('q') is needed, not array({instants.typecode!r})")
-        instant = checked(after)
-        end = checked(until)
+        instant = civil.checked(after)
+        end = civil.checked(until)
         cells = capi.int64s(instants)
         size = len(instants)
         count = 0
@@ -91,7 +90,7 @@ class Schedule:
         days = civil.days_from_civil(moment.year, moment.month, moment.day)
         seconds = days * 86400 + moment.hour * 3600 + moment.minute * 60 + moment.second
         local = civil.micros_from_seconds(seconds) + moment.microsecond
-        if when.tzinfo is self.tz and moment.fold == 0:
+        if moment.tzinfo is self.tz and moment.fold == 0:
             segment = self.zone.reaching(local)
             if segment.start <= local - segment.offset:
                 return local - segment.offset
@@ -137,15 +136,29 @@ class Schedule:
         return None if found <= -civil.forever() else self.moment(found)
 
 
-def checked(number: object) -> int:
-    """Refuse what compiled code would truncate: floats, and integers that are no instants.
+class FireTimes:
+    """Iterate over the fire times in ``after < t < until`` as datetimes, ``limit`` at most."""
 
-    Raises TypeError and OverflowError.
-    """
-    instant = index(number)  # type: ignore[arg-type]
-    if not -(2**60) <= instant <= 2**60:
-        raise OverflowError(f"{instant} microseconds since 1970 is no instant of years 1 to 9999")
-    return instant
+    def __init__(self, schedule: Schedule, after: int, until: int | None, limit: int | None):
+        forever = civil.forever()
+        self.schedule = schedule
+        self.instant = civil.checked(after)
+        self.until = forever if until is None else civil.checked(until)
+        self.left = forever if limit is None or limit > forever else limit
+
+    def __iter__(self) -> FireTimes:
+        return self
+
+    def __next__(self) -> datetime:
+        if self.left > 0:
+            self.instant = self.schedule.after(self.instant)
+            if self.instant < self.until:
+                moment = self.schedule.moment(self.instant)
+                if moment is not None:
+                    self.left -= 1
+                    return moment
+            self.left = 0
+        raise StopIteration
 
 
 def offset_micros(offset: object) -> int:
