@@ -236,6 +236,6 @@ class AsyncIOExecutor(ThreadPoolExecutor):
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """Give the event loop that runs in this thread, if one does."""
     try:
-        return asyncio.getrunning_loop()
+        return asyncio.get_running_loop()
     except RuntimeError:
         return None
