@@ -31,7 +31,7 @@ $(BIN)/python:
 # An editable installation links every file, so that only a new, a removed or a compiled one asks
 # for another.
 $(VENV)/files: FORCE | $(BIN)/python
-	@find core adapters stores -name '*.py' -o -name '*.pxd' | LC_ALL=C sort > $@.new
+	@find core adapters stores plugins -name '*.py' -o -name '*.pxd' | LC_ALL=C sort > $@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 $(VENV)/built: pyproject.toml setup.py $(ENGINE) $(VENV)/files
@@ -53,7 +53,7 @@ test: lint test-pure test-compiled ## Build, check style and types, run all test
 lint: $(VENV)/tools ## Check style and types.
 	$(BIN)/ruff check --quiet --output-format concise .
 	$(BIN)/ruff format --quiet --check .
-	$(BIN)/mypy core adapters stores
+	$(BIN)/mypy core adapters stores plugins
 
 test-pure: $(VENV)/tools ## Run the tests on the interpreted engine, all but the packaging.
 	$(RUN_PURE) $(BIN)/pytest -q -n $(WORKERS) -m 'not packaging'

@@ -18,7 +18,12 @@ PURE = os.environ.get("TOCSIN_PURE", "0") not in ("", "0")
 REQUIRED = os.environ.get("TOCSIN_REQUIRE_COMPILED", "0") not in ("", "0")
 
 #: The packages that the top-level folders are.
-ROOTS = {"tocsin": "core", "tocsin.adapters": "adapters", "tocsin.stores": "stores"}
+ROOTS = {
+    "tocsin": "core",
+    "tocsin.adapters": "adapters",
+    "tocsin.stores": "stores",
+    "twisted.plugins": "plugins",  # Twisted's own package: ours has no __init__.py
+}
 #: The compiled modules of the package ``tocsin.engine``: each has a ``.pxd`` beside its ``.py``.
 COMPILED = sorted(
     path.stem for path in Path("core/engine").glob("*.pxd") if path.stem not in ("__init__", "capi")

@@ -193,9 +193,7 @@ class TwistedScheduler(CallbackScheduler):
         """Wait for the jobs that run, but not for the one that asks."""
         if self._step is not None and not self._step.done():
             step: Deferred[None] = Deferred()
-            self._step.add_done_callback(
-                lambda _: self.reactor.callFromThread(step.callback, None)
-            )
+            self._step.add_done_callback(lambda _: self.reactor.callFromThread(step.callback, None))
             yield step
         waits: list[Deferred[Any]] = []
         for executor in self._executors.values():
@@ -253,7 +251,10 @@ class TwistedScheduler(CallbackScheduler):
         return self._simulated is None and super()._stores_block()
 
     def _start_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        self._in_reactor(lambda: None if Deferred.fromCoroutine(coroutine) else None)
+        def begin() -> None:
+            Deferred.fromCoroutine(coroutine)
+
+        self._in_reactor(begin)
 
     def _create_default_executor(self) -> BaseExecutor:
         return TwistedExecutor()
@@ -388,9 +389,7 @@ class TwistedExecutor(BaseExecutor):
             _current.reset(token)
 
     @inlineCallbacks
-    def _wait(
-        self, run: _Run, steps: _Steps, awaited: Any
-    ) -> Generator[Deferred[Any], Any, None]:
+    def _wait(self, run: _Run, steps: _Steps, awaited: Any) -> Generator[Deferred[Any], Any, None]:
         while awaited is not None:
             try:
                 result = yield self._pending(run, awaited)
@@ -454,7 +453,7 @@ class TwistedExecutor(BaseExecutor):
         """Give a Deferred that fires when all runs of now have ended, but for one."""
         ended: Deferred[None] = Deferred()
         with self._mutex:
-            awaited = self._runs - {current}  # type: ignore[arg-type]
+            awaited = self._runs - {current}
             if awaited:
                 self._waiting.append((awaited, ended))
         if not awaited:
@@ -487,7 +486,7 @@ def _next(resume: Callable[[Any], Any], value: Any) -> Any:
         return None
 
 
-_INLINE_CALLBACKS = inlineCallbacks(lambda: iter(())).__code__  # type: ignore[arg-type, return-value, attr-defined]
+_INLINE_CALLBACKS = inlineCallbacks(lambda: iter(())).__code__  # type: ignore[arg-type, return-value]
 _DEFERRED = re.compile(r"(\w+\.)*Deferred\b")
 
 
@@ -514,7 +513,7 @@ def _for_reactor(func: Any) -> bool:
 
 
 @implementer(IService)
-class SchedulerService(Service):  # type: ignore[misc]
+class SchedulerService(Service):
     """A scheduler as a service of `twisted.application`.
 
     It starts with the service. ``stopService`` gives a Deferred that fires when the running jobs
@@ -537,11 +536,11 @@ class SchedulerService(Service):  # type: ignore[misc]
                 " that made it"
             )
         self.scheduler.start()
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
 
     def stopService(self) -> Deferred[None]:  # noqa: N802
         """Stop the scheduler; the Deferred fires when the running jobs have ended."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         scheduler = self.scheduler
         if scheduler is None:
             return succeed(None)
@@ -551,7 +550,7 @@ class SchedulerService(Service):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the scheduler out of what ``twistd`` saves of an application at its end."""
-        return {**super().__getstate__(), "scheduler": None}
+        return {**super().__getstate__(), "scheduler": None}  # type: ignore[no-untyped-call]
 
 
 class _Forward(logging.Handler):

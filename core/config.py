@@ -103,16 +103,22 @@ def load_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises OSError for a file that can't be read, ConfigError for one that is not TOML or has no
     such table.
     """
-    with open(path, "rb") as file:
-        try:
-            document = tomllib.load(file)
-        except ValueError as error:  # of its syntax, or of its encoding
-            raise ConfigError(os.fspath(path), f"not TOML: {error}") from error
+    document = load_document(path)
     table = document.get("tocsin")
     if not isinstance(table, dict):
         found = ", ".join(document) or "nothing"
         raise ConfigError("tocsin", f"{os.fspath(path)} has no such table; it has {found}")
     return table
+
+
+def load_document(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a TOML file; raises OSError, and ConfigError for what is not TOML."""
+    with open(path, "rb") as file:
+        try:
+            document: dict[str, Any] = tomllib.load(file)
+        except ValueError as error:  # of its syntax, or of its encoding
+            raise ConfigError(os.fspath(path), f"not TOML: {error}") from error
+    return document
 
 
 def _section(key: str, value: Any) -> Mapping[str, Any]:

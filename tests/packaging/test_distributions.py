@@ -15,7 +15,12 @@ from tocsin import _twin
 
 pytestmark = pytest.mark.packaging
 
-FOLDERS = {"core": "tocsin", "adapters": "tocsin/adapters", "stores": "tocsin/stores"}
+FOLDERS = {
+    "core": "tocsin",
+    "adapters": "tocsin/adapters",
+    "stores": "tocsin/stores",
+    "plugins": "twisted/plugins",
+}
 EXTRAS = {
     "gevent", "twisted", "tornado", "qt", "sqlalchemy", "redis", "mongodb", "rethinkdb",
     "zookeeper", "etcd", "cli", "all",
@@ -61,10 +66,11 @@ def test_pure_wheel_holds_all_modules_and_nothing_else(built: Path, pure_wheel: 
     assert pure_wheel.name.endswith("-py3-none-any.whl")
 
 
-def test_wheels_install_one_top_level_package(wheel: Path, pure_wheel: Path) -> None:
+def test_wheels_install_one_package_and_a_plugin_of_twisted(wheel: Path, pure_wheel: Path) -> None:
     for each in (wheel, pure_wheel):
-        assert {name.split("/")[0] for name in package_files(each)} == {"tocsin"}
-        assert metadata(each, "top_level.txt").get_payload() == "tocsin\n"
+        outside = [name for name in package_files(each) if not name.startswith("tocsin/")]
+        assert outside == ["twisted/plugins/tocsin_plugin.py"]
+        assert metadata(each, "top_level.txt").get_payload() == "tocsin\ntwisted\n"
 
 
 def test_sdist_holds_the_whole_project_and_nothing_built(built: Path, sdist: Path) -> None:
@@ -73,7 +79,7 @@ def test_sdist_holds_the_whole_project_and_nothing_built(built: Path, sdist: Pat
         held = {str(PurePosixPath(*path.parts[1:])) for path in paths}
     expected = {
         path.relative_to(built).as_posix()
-        for folder in (".ci", "core", "adapters", "stores", "tests", "benchmarks", "examples")
+        for folder in (".ci", *FOLDERS, "tests", "benchmarks", "docs", "examples")
         for path in (built / folder).rglob("*")
         if path.is_file()
     } | {
