@@ -40,9 +40,12 @@ RULES = (
 
 
 def make_trigger(
-    trigger: BaseTrigger | str | None, arguments: Mapping[str, Any], timezone: tzinfo, now: int
+    trigger: BaseTrigger | type[BaseTrigger] | str | None,
+    arguments: Mapping[str, Any],
+    timezone: tzinfo,
+    now: int,
 ) -> BaseTrigger:
-    """Give a trigger, or make one of its name and arguments; without a name, one for now.
+    """Give a trigger, or make one of its name or class and arguments; without, one for now.
 
     Raises TypeError for arguments that it does not take, LookupError for an unknown name.
     """
@@ -55,9 +58,13 @@ def make_trigger(
         return trigger
     if trigger is None:
         trigger = "date"
-    if not isinstance(trigger, str):
+    kind: Any
+    if isinstance(trigger, str):
+        kind = plugins.load("triggers", trigger)
+    elif isinstance(trigger, type) and issubclass(trigger, BaseTrigger):
+        kind = trigger
+    else:
         raise TypeError(f"trigger: a trigger or the name of one is needed, not {trigger!r}")
-    kind = plugins.load("triggers", trigger)
     accepted = _parameters(kind)
     unknown = [name for name in arguments if name not in accepted and None not in accepted]
     if unknown:

@@ -129,7 +129,7 @@ class BaseScheduler(ABC):
         self._defaults = settings.job_defaults
         self._executors = {}
         self._jobstores = {}
-        self._configure(settings.extra)
+        self._take_extra(settings.extra)
         for alias, executor in settings.executors.items():
             self.add_executor(executor, alias)
         for alias, jobstore in settings.jobstores.items():
@@ -137,6 +137,10 @@ class BaseScheduler(ABC):
 
     def _configure(self, options: Mapping[str, Any]) -> None:
         """Take the options of this kind of scheduler."""
+
+    def _take_extra(self, options: Mapping[str, Any]) -> None:
+        """Call `_configure`; apart, for to APScheduler's subclasses that name means more."""
+        self._configure(options)
 
     @classmethod
     def from_toml(cls: type[_Scheduler], path: str | os.PathLike[str]) -> _Scheduler:

@@ -187,8 +187,11 @@ class BaseJobStore(ABC):
         return due
 
     def _guard(self) -> RLock:  # type: ignore[valid-type]
-        """Give the lock; made on use, for subclasses need not call our constructor."""
-        return self.__dict__.setdefault("_lock", RLock())  # type: ignore[no-any-return]
+        """Give the lock; made on use, for subclasses need not call our constructor.
+
+        Its name must not be one that a subclass is likely to have: nobody else may hold it.
+        """
+        return self.__dict__.setdefault("_step_lock", RLock())  # type: ignore[no-any-return]
 
     def _held(self) -> dict[str, int]:
         """Give the jobs that are held back, by id, each with the instant until which it is."""
@@ -202,7 +205,7 @@ class BaseJobStore(ABC):
 
     def after_fork(self) -> None:
         """Make the locks anew in a forked child, where whoever held them is gone."""
-        self.__dict__.pop("_lock", None)
+        self.__dict__.pop("_step_lock", None)
 
     def _fix_paused_jobs_sorting(self, jobs: list[Job]) -> None:
         """Move the paused jobs, which a sort by run time puts first, to the end."""

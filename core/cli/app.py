@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 import tocsin
+from tocsin.cli.as_apscheduler import as_apscheduler
 from tocsin.cli.next import next_command
 
 _ENGINE = "compiled" if tocsin.COMPILED else "pure Python"
@@ -19,4 +20,5 @@ def app() -> None:
     """
 
 
+app.add_command(as_apscheduler)
 app.add_command(next_command)
