@@ -32,6 +32,8 @@ class IntervalTrigger(ScheduledTrigger):
 
     kind = "interval"
 
+    _schedule: IntervalSchedule
+
     def __init__(
         self,
         weeks: float = 0,

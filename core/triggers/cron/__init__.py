@@ -68,6 +68,7 @@ class CronTrigger(ScheduledTrigger):
     fields: list[Field]
     start_date: datetime | None
     end_date: datetime | None
+    _schedule: CronSchedule
 
     def __init__(
         self,
