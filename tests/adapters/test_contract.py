@@ -240,7 +240,7 @@ def test_what_needs_a_started_scheduler_says_so(make: Callable[..., BaseSchedule
 def test_shutdown_waits_for_the_running_job(
     harness: Harness, scheduler: BaseScheduler, recorder: Recorder
 ) -> None:
-    begun, finish = threading.Event(), threading.Event()
+    begun, finish = threading.Event(), harness.event()
 
     def long_job() -> str:
         begun.set()
@@ -296,8 +296,10 @@ def test_a_start_that_fails_leaves_all_as_it_was(
     assert {job.id for job in scheduler.get_jobs()} == {"one", "two"}
 
 
-def test_no_more_instances_than_allowed(scheduler: BaseScheduler, recorder: Recorder) -> None:
-    finish = threading.Event()
+def test_no_more_instances_than_allowed(
+    harness: Harness, scheduler: BaseScheduler, recorder: Recorder
+) -> None:
+    finish = harness.event()
     job = scheduler.add_job(
         lambda: finish.wait(PATIENCE), "interval", seconds=0.02, max_instances=2
     )

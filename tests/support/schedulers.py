@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, ClassVar
 
 from tocsin.events import EVENT_ALL, JobEvent, SchedulerEvent
@@ -61,6 +62,10 @@ class Harness:
     def make(self, **options: Any) -> BaseScheduler:
         """Make a scheduler."""
         raise NotImplementedError
+
+    def event(self) -> threading.Event:
+        """Make an event that jobs may wait for without stopping the framework."""
+        return threading.Event()
 
     def start(self, scheduler: BaseScheduler, paused: bool = False) -> None:
         """Start it in its framework; return when it has started, raise what it raises."""
@@ -174,4 +179,137 @@ class AsyncIOHarness(LoopHarness):
         self.loop.close()
 
 
-HARNESSES: list[type[Harness]] = [BlockingHarness, BackgroundHarness, AsyncIOHarness]
+class TornadoHarness(AsyncIOHarness):
+    name = "tornado"
+
+    def __init__(self) -> None:
+        from tornado.ioloop import IOLoop
+
+        self.io_loop = IOLoop(make_current=False)
+        self.loop = self.io_loop.asyncio_loop
+        self.thread = threading.Thread(target=self.io_loop.start)
+        self.thread.start()
+
+    def make(self, **options: Any) -> BaseScheduler:
+        from tocsin.adapters import TornadoScheduler
+
+        return TornadoScheduler(**options)
+
+    def close(self) -> None:
+        self.io_loop.add_callback(self.io_loop.stop)
+        self.thread.join(PATIENCE)
+        self.io_loop.close(all_fds=True)
+
+
+class GeventHarness(LoopHarness):
+    """A hub in a thread, nothing patched."""
+
+    name = "gevent"
+    coroutines = False
+
+    def __init__(self) -> None:
+        self.ready = threading.Event()
+        self.thread = threading.Thread(target=self.main)
+        self.thread.start()
+        assert self.ready.wait(PATIENCE)
+
+    def main(self) -> None:
+        import gevent
+
+        self.hub = gevent.get_hub()
+        # A watcher keeps the loop from ending, or from counting as deadlocked.
+        watcher = self.hub.loop.async_()
+        self.end = gevent.event.AsyncResult()
+        watcher.start(lambda: None)
+        self.ready.set()
+        self.end.get()
+        watcher.close()
+        self.hub.destroy(destroy_loop=True)
+
+    def make(self, **options: Any) -> BaseScheduler:
+        from tocsin.adapters import GeventScheduler
+
+        return GeventScheduler(**options)
+
+    def event(self) -> threading.Event:
+        return _GreenWaitEvent()
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        import gevent
+
+        called: Future[Any] = Future()
+
+        def call() -> None:
+            try:
+                called.set_result(function())
+            except BaseException as error:
+                called.set_exception(error)
+
+        self.hub.loop.run_callback_threadsafe(gevent.spawn, call)
+        return called.result(PATIENCE)
+
+    def stop(self, scheduler: BaseScheduler, wait: bool = True) -> None:
+        scheduler.shutdown(wait)
+
+    def close(self) -> None:
+        self.hub.loop.run_callback_threadsafe(self.end.set, None)
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive()
+
+
+class TwistedHarness(LoopHarness):
+    """A reactor of its own for each test: one that was stopped can't be started again."""
+
+    name = "twisted"
+
+    def __init__(self) -> None:
+        from twisted.internet.selectreactor import SelectReactor
+
+        self.reactor: Any = SelectReactor()
+        running = threading.Event()
+        self.reactor.callWhenRunning(running.set)
+        self.thread = threading.Thread(target=self.reactor.run, args=(False,))
+        self.thread.start()
+        assert running.wait(PATIENCE)
+
+    def make(self, **options: Any) -> BaseScheduler:
+        from tocsin.adapters import TwistedScheduler
+
+        return TwistedScheduler(reactor=self.reactor, **options)
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        from twisted.internet.threads import blockingCallFromThread
+
+        return blockingCallFromThread(self.reactor, function)
+
+    def stop(self, scheduler: BaseScheduler, wait: bool = True) -> None:
+        self.call(lambda: scheduler.shutdown(wait))
+
+    def close(self) -> None:
+        self.reactor.callFromThread(self.reactor.stop)
+        self.thread.join(PATIENCE)
+        for reader in self.reactor.removeAll():
+            reader.connectionLost(None)
+        for reader in self.reactor._internalReaders:
+            reader.connectionLost(None)
+
+
+class _GreenWaitEvent(threading.Event):
+    """An event of threads for which greenlets wait in their hub's thread pool."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        import gevent
+
+        if isinstance(gevent.getcurrent(), gevent.Greenlet):
+            return bool(gevent.get_hub().threadpool.apply(super().wait, (timeout,)))
+        return super().wait(timeout)
+
+
+HARNESSES: list[type[Harness]] = [
+    BlockingHarness,
+    BackgroundHarness,
+    AsyncIOHarness,
+    GeventHarness,
+    TornadoHarness,
+    TwistedHarness,
+]
