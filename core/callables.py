@@ -10,6 +10,12 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 
+def bound_instance(func: Any) -> Any:
+    """Give the instance that a method is bound to; None for what is no method of an instance."""
+    owner = getattr(func, "__self__", None)
+    return None if isinstance(owner, (type, ModuleType)) else owner
+
+
 def get_callable_name(func: Any) -> str:
     """Name a callable for people: the qualified name of a function, the class of an instance.
 

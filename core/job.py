@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tocsin.callables import (
+    bound_instance,
     check_arguments,
     get_callable_name,
     obj_to_ref,
@@ -280,9 +281,9 @@ class Job:
         """Give the state that APScheduler's stores pickle; ValueError without a reference."""
         func, args, kwargs = self._call
         reference = func if isinstance(func, str) else obj_to_ref(func)
-        bound_to = getattr(func, "__self__", None)
-        if bound_to is not None and not isinstance(bound_to, type):
-            args = (bound_to, *args)
+        instance = bound_instance(func)
+        if instance is not None:
+            args = (instance, *args)
         return {
             "version": 1,
             "id": self.id,

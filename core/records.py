@@ -10,11 +10,10 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import IO, Any
 
 import tocsin
-from tocsin.callables import obj_to_ref
+from tocsin.callables import bound_instance, obj_to_ref
 from tocsin.job import Job, checked_kwargs, undefined
 from tocsin.triggers.base import BaseTrigger, Trigger
 from tocsin.values import checked, checked_text, decode, encode, fault, member, shown
@@ -74,9 +73,14 @@ def from_record(record: object) -> Job:
     texts = {name: checked_text(record[name], name) for name in _TEXTS}
     args = checked(record["args"], list, "args")
     kwargs = checked(record["kwargs"], dict, "kwargs")
+    grace, coalesce, most = (record[name] for name in _RULES)
+    if grace is not None and not (type(grace) in (int, float) and 0 < grace < float("inf")):
+        raise fault("misfire_grace_time", "a positive number of seconds, or null,", grace)
+    if checked(most, int, "max_instances") < 1:
+        raise fault("max_instances", "at least 1", most)
     job = Job(
         None,
-        _checked_reference(texts.pop("func")),
+        _checked_reference(texts["func"]),
         _restored_trigger(record["trigger"]),
         tuple(decode(each, f"args[{index}]") for index, each in enumerate(args)),
         checked_kwargs(
@@ -85,21 +89,18 @@ def from_record(record: object) -> Job:
                 for key, each in kwargs.items()
             }
         ),
-        **texts,
+        id=texts["id"],
+        name=texts["name"],
+        executor=texts["executor"],
+        misfire_grace_time=grace,
+        coalesce=checked(coalesce, bool, "coalesce"),
+        max_instances=most,
+        next_run=record["next_run"],
     )
-    grace, job.coalesce, most = (record[name] for name in _RULES)
-    if grace is not None and not (type(grace) in (int, float) and 0 < grace < float("inf")):
-        raise fault("misfire_grace_time", "a positive number of seconds, or null,", grace)
-    checked(job.coalesce, bool, "coalesce")
-    if checked(most, int, "max_instances") < 1:
-        raise fault("max_instances", "at least 1", most)
-    job.misfire_grace_time, job.max_instances = grace, most
-    job._next_run = record["next_run"]
     if job._next_run is not None:
-        checked(job._next_run, int, "next_run")
         try:
-            job.moment(job._next_run)
-        except (OverflowError, ValueError) as error:
+            job.moment(checked(job._next_run, int, "next_run"))
+        except OverflowError as error:
             needed = "microseconds since 1970 within the years 1 to 9999"
             raise fault("next_run", needed, job._next_run) from error
     if "failure" in record:
@@ -161,8 +162,7 @@ def load(infile: IO[str] | str | os.PathLike[str]) -> list[Job]:
 
 def _reference(func: Any) -> str:
     """Give the reference of a callable; ValueError that says why it has none."""
-    bound_to = getattr(func, "__self__", None)
-    if bound_to is not None and not isinstance(bound_to, (type, ModuleType)):
+    if bound_instance(func) is not None:
         raise ValueError(
             f"func: {shown(func)} is bound to an instance, which a record can't hold; give a"
             " function of a module and, as an argument, what it needs to find the instance"
