@@ -169,6 +169,8 @@ class TwistedScheduler(CallbackScheduler):
 
     def _stop_timer(self) -> None:
         self._in_reactor(self._drop_timer)
+        if self._simulated is not None:
+            self._simulated.clear()
 
     def _close(self, wait: bool) -> None:
         self._closing = Deferred()
@@ -232,7 +234,7 @@ class TwistedScheduler(CallbackScheduler):
 
     def _call_soon(self, function: Callable[[], None]) -> None:
         if self._simulated is not None:
-            self._simulated.call_at(self._simulated.now(), function)
+            self._simulated.call_soon(function)
         else:
             self.reactor.callFromThread(function)
 
@@ -283,6 +285,7 @@ class _SimulatedTime:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._instant: int | None = None
+        self._soon: set[Any] = set()
 
     def now(self) -> int:
         """Give the instant: microseconds since 1970-01-01T00:00Z."""
@@ -294,6 +297,21 @@ class _SimulatedTime:
         """Call a function at an instant, which may be past."""
         delay = instant / _SECOND - self._clock.seconds()
         return self._clock.callLater(delay, self._call, instant, function)
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Call a function when the clock is next advanced, be it by nothing."""
+
+        def call() -> None:
+            self._soon.discard(timer)
+            function()
+
+        timer = self.call_at(self.now(), call)
+        self._soon.add(timer)
+
+    def clear(self) -> None:
+        """Take back what was to be called soon."""
+        while self._soon:
+            self._soon.pop().cancel()
 
     def _call(self, instant: int, function: Callable[[], None]) -> None:
         before, self._instant = self._instant, instant
