@@ -29,7 +29,9 @@ def select() -> bool:
             f"TOCSIN_REQUIRE_COMPILED=1 asks for the compiled engine, but {why};"
             " install tocsin with a C compiler present, or unset the variable"
         )
-    if pure or missing:  # all or none: the modules share C types
+    # All or none: the modules share C types. Without any, the source is what import finds,
+    # wherever it is: in a zip file or a frozen application it is no file.
+    if (pure or missing) and len(missing) < len(MODULES):
         for name, module in load_interpreted().items():
             sys.modules[name] = module
     return not (pure or missing)

@@ -175,7 +175,10 @@ def _plugin(key: str, given: Any, kind: str) -> Any:
             f" given: {', '.join(arguments) or 'nothing'}",
         )
     if "type" in arguments:
-        cls = _coerced(f"{key}.type", arguments.pop("type"), partial(plugins.load, kind))
+        name = arguments.pop("type")
+        if not isinstance(name, str):
+            raise ConfigError(f"{key}.type", f"the name of a plug-in is needed, not {name!r}")
+        cls = _coerced(f"{key}.type", name, partial(plugins.load, kind))
     else:
         cls = _coerced(f"{key}.class", arguments.pop("class"), maybe_ref)
         _coerced(f"{key}.class", cls, partial(plugins.verify, kind))

@@ -126,6 +126,6 @@ class MaxInstancesReachedError(TocsinError):
 
 
 def suggestion(given: str, known: Iterable[str]) -> str:
-    """Give ``; did you mean "..."?`` for a name that resembles a known one, else nothing."""
+    """Give `` (did you mean "..."?)`` for a name that resembles a known one, else nothing."""
     close = get_close_matches(given, known, n=1)
-    return f'; did you mean "{close[0]}"?' if close else ""
+    return f' (did you mean "{close[0]}"?)' if close else ""
