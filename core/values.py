@@ -186,14 +186,14 @@ def _write_moment(value: Any) -> dict[str, Any]:
     if type(zone) is ZoneInfo and zone.key is not None:
         fields["zone"] = zone.key
         value = value.replace(tzinfo=None)
-    elif type(zone) is timezone:
+    elif type(zone) is timezone and not zone.utcoffset(None).microseconds:
         name = zone.tzname(None)
         if name != timezone(zone.utcoffset(None)).tzname(None):
             fields["name"] = name
     elif zone is not None:
         raise ValueError(
             f"its time zone {shown(zone)} is neither a zoneinfo.ZoneInfo with a key nor a"
-            " datetime.timezone; use value.astimezone(zoneinfo.ZoneInfo(...))"
+            " datetime.timezone of whole seconds; use value.astimezone(zoneinfo.ZoneInfo(...))"
         )
     return {"value": value.isoformat(), **fields}
 
