@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import subprocess
 import sys
@@ -325,7 +324,12 @@ def test_runs_are_taken_from_other_threads(scheduler: GeventScheduler, told: Tol
     job = scheduler.add_job(
         lambda: threads.append(threading.get_ident()), "interval", hours=1, max_instances=50
     )
-    in_thread(lambda: [scheduler.run_job_now(job.id) for _ in range(50)])
+
+    def call() -> None:
+        for _ in range(50):
+            scheduler.run_job_now(job.id)
+
+    in_thread(call)
     told.wait(EVENT_JOB_EXECUTED, 50)
     assert set(threads) == {threading.get_ident()}
 
@@ -643,24 +647,22 @@ def test_a_simulated_clock_with_jobs_in_greenlets() -> None:
 
 def run_script(text: str, *arguments: str, stop: signal.Signals | None = None) -> str:
     """Run a program with all warnings as errors; send it a signal when it says "ready"."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(text), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PYTHONFAULTHANDLER": "1"},
-    )
-    try:
-        if stop is not None:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if line.strip() == "ready":
-                    break
-            process.send_signal(stop)
-        output, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
+    ) as process:
+        try:
+            if stop is not None:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    if line.strip() == "ready":
+                        break
+                process.send_signal(stop)
+            output, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 0, output
     return output
 
