@@ -27,6 +27,7 @@ class BackgroundScheduler(BlockingScheduler):
 
     def _configure(self, options: Any) -> None:
         self._daemon: bool = options.get("daemon", True)
+        self.outlives_main_thread = not self._daemon
 
     def start(self, paused: bool = False) -> None:
         """Start the thread; see `BaseScheduler.start`."""

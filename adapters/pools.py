@@ -74,21 +74,30 @@ class ThreadPoolExecutor(BaseExecutor):
         super().start(scheduler, alias)
         self._open = True
         atexit.register(self.shutdown)
+        if scheduler.outlives_main_thread:
+            # From Python 3.12 on, no thread can be started once the main thread has ended.
+            with self._mutex:
+                for _ in range(self.max_workers):
+                    self._start_thread()
+                    self._idle.release()
 
     def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
         with self._mutex:
             if not self._open:
                 raise RuntimeError("the thread pool has been shut down")
-            self._queue.put((job, run_times))
             if not self._idle.acquire(blocking=False) and len(self._threads) < self.max_workers:
-                thread = threading.Thread(
-                    target=self._work,
-                    args=(self._queue, self._idle),
-                    name=f"{self._prefix}-{next(self._names)}",
-                    daemon=True,
-                )
-                self._threads.append(thread)
-                thread.start()
+                self._start_thread()
+            self._queue.put((job, run_times))
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(
+            target=self._work,
+            args=(self._queue, self._idle),
+            name=f"{self._prefix}-{next(self._names)}",
+            daemon=True,
+        )
+        thread.start()
+        self._threads.append(thread)
 
     def _work(self, queue: SimpleQueue[Any], idle: threading.Semaphore) -> None:
         if self._initializer is not None:

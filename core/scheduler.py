@@ -76,6 +76,8 @@ class BaseScheduler(ABC):
     #: The longest sleep, in seconds: after it the clock is looked at again, for it may have been
     #: set, and a suspended machine may have woken up.
     longest_sleep: float = 60.0
+    #: Whether the scheduler goes on when the main thread of the program has ended.
+    outlives_main_thread: bool = False
     #: What a job has that says nothing else.
     job_defaults_here: ClassVar[config.JobDefaults] = config.JobDefaults()
 
