@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import re
 import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import Callable, Mapping
 from configparser import ConfigParser
+from dataclasses import fields
 from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tocsin import convert
+from tocsin import adapters, convert, plugins
 from tocsin.adapters import BackgroundScheduler, ProcessPoolExecutor, ThreadPoolExecutor
 from tocsin.callables import maybe_ref
 from tocsin.config import PREFIXES, JobDefaults, Settings, load_toml, read
 from tocsin.errors import ConfigError, SchedulerAlreadyRunningError, TocsinError
 from tocsin.executors import BaseExecutor, DebugExecutor
 from tocsin.mappings import merged, nested
+from tocsin.scheduler import BaseScheduler
 from tocsin.stores.memory import MemoryJobStore
 from tocsin.testing import FakeClock
 
@@ -631,3 +634,21 @@ def test_toml_that_is_no_text(tmp_path: Path) -> None:
 def test_toml_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"jobs\.toml"):
         load_toml(tmp_path / "jobs.toml")
+
+
+# The document
+
+
+def test_every_key_and_every_plugin_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    first_columns = [line.split("|")[1] for line in text.splitlines() if line.startswith("|")]
+    documented = set(re.findall(r"`([\w.]+)`", " ".join(first_columns)))
+    keys = {each.name for each in fields(Settings)} - {"extra", "job_defaults"}
+    keys |= {f"job_defaults.{each.name}" for each in fields(JobDefaults)}
+    for name in adapters.__all__:
+        cls = getattr(adapters, name)
+        if issubclass(cls, BaseScheduler):
+            keys |= set(cls.extra_options)
+    keys = {f"{key}.NAME" if key in ("executors", "jobstores") else key for key in keys}
+    names = {name for kind in ("executors", "stores") for name in plugins.KINDS[kind].builtins}
+    assert documented - {"prefix", "None"} == keys | names

@@ -116,7 +116,8 @@ def test_frozen_application(tmp_path: Path) -> None:
                         "apscheduler.timezone": "UTC",
                     }
                 )
-                scheduler.add_job(ran.set, "interval", seconds=0.01)
+                scheduler.add_job(ran.set, "date")
+                scheduler.add_job(ran.set, "interval", days=1)
                 scheduler.start()
                 print(ran.wait(20))
                 scheduler.shutdown()
