@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tocsin.adapters.blocking import BlockingScheduler
     from tocsin.adapters.gevent import GeventExecutor, GeventScheduler
     from tocsin.adapters.pools import FuturesExecutor, ProcessPoolExecutor, ThreadPoolExecutor
+    from tocsin.adapters.qt import QtExecutor, QtScheduler
     from tocsin.adapters.tornado import TornadoExecutor, TornadoScheduler
     from tocsin.adapters.twisted import SchedulerService, TwistedExecutor, TwistedScheduler
 
@@ -23,6 +24,8 @@ __all__ = [
     "GeventExecutor",
     "GeventScheduler",
     "ProcessPoolExecutor",
+    "QtExecutor",
+    "QtScheduler",
     "SchedulerService",
     "ThreadPoolExecutor",
     "TornadoExecutor",
@@ -43,6 +46,8 @@ _MODULES = {
     "ThreadPoolExecutor": "pools",
     "TornadoExecutor": "tornado",
     "TornadoScheduler": "tornado",
+    "QtExecutor": "qt",
+    "QtScheduler": "qt",
     "SchedulerService": "twisted",
     "TwistedExecutor": "twisted",
     "TwistedScheduler": "twisted",

@@ -294,6 +294,57 @@ class TwistedHarness(LoopHarness):
             reader.connectionLost(None)
 
 
+class QtHarness(LoopHarness):
+    """A QCoreApplication for each test, in a thread that plays the main thread."""
+
+    name = "qt"
+
+    def __init__(self) -> None:
+        running = threading.Event()
+        self.thread = threading.Thread(target=self.main, args=(running,))
+        self.thread.start()
+        assert running.wait(PATIENCE)
+
+    def main(self, running: threading.Event) -> None:
+        import shiboken6
+        from PySide6.QtCore import QCoreApplication, QObject, Qt, Signal
+
+        class Caller(QObject):
+            called = Signal(object)
+
+        self.app = QCoreApplication([])
+        self.caller = Caller()
+        self.caller.called.connect(lambda call: call(), Qt.ConnectionType.QueuedConnection)
+        self.caller.called.emit(running.set)
+        self.app.exec()
+        shiboken6.delete(self.caller)
+        shiboken6.delete(self.app)
+
+    def make(self, **options: Any) -> BaseScheduler:
+        from tocsin.adapters import QtScheduler
+
+        return QtScheduler(**options)
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        done: Future[Any] = Future()
+
+        def call() -> None:
+            try:
+                done.set_result(function())
+            except BaseException as error:
+                done.set_exception(error)
+
+        self.caller.called.emit(call)
+        return done.result(PATIENCE)
+
+    def stop(self, scheduler: BaseScheduler, wait: bool = True) -> None:
+        scheduler.shutdown(wait)
+
+    def close(self) -> None:
+        self.caller.called.emit(self.app.quit)
+        self.thread.join(PATIENCE)
+
+
 class _GreenWaitEvent(threading.Event):
     """An event of threads for which greenlets wait in their hub's thread pool."""
 
@@ -312,4 +363,5 @@ HARNESSES: list[type[Harness]] = [
     GeventHarness,
     TornadoHarness,
     TwistedHarness,
+    QtHarness,
 ]

@@ -1,0 +1,296 @@
+"""The scheduler of Qt, and the executor of its thread."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
+from functools import lru_cache, partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from tocsin.adapters.callback import CallbackScheduler
+from tocsin.events import SchedulerEvent
+from tocsin.executors import BaseExecutor
+from tocsin.scheduler import STATE_STOPPED
+
+if TYPE_CHECKING:
+    from tocsin.job import Job
+    from tocsin.scheduler import BaseScheduler
+
+__all__ = ["QtExecutor", "QtScheduler"]
+
+_BINDINGS = ("PySide6", "PyQt6", "PySide2", "PyQt5")
+_LONGEST = 2**31 - 1  # milliseconds: a QTimer takes an int, 24.8 days at most
+
+
+class QtScheduler(CallbackScheduler):
+    """Run on Qt's event loop, with PySide6, PyQt6, PySide2 or PyQt5.
+
+    Start it in the thread of the QApplication, before or after ``app.exec()``; all else may be
+    called from any thread. The binding is the one that the program has imported.
+
+    There are two executors from the beginning: "default", a pool of threads, and "gui", which
+    runs jobs in Qt's thread, where they may touch widgets. When the application quits, so does
+    the scheduler, and waits for the jobs that run.
+    """
+
+    _bridge: Any = None
+    _qtimer: Any = None
+    _app: Any = None
+    _thread: int | None = None
+    _relaying = False
+
+    def start(self, paused: bool = False) -> None:
+        """Start in Qt's thread; see `BaseScheduler.start`.
+
+        Raises RuntimeError without a QApplication, or in another thread than its own.
+        """
+        if self.state == STATE_STOPPED:
+            core = _qtcore()
+            self._app = _application(core)
+            bridge = self._made_bridge()
+            self._thread = threading.get_ident()
+            self._qtimer = core.QTimer()
+            self._qtimer.setSingleShot(True)
+            self._qtimer.setTimerType(core.Qt.TimerType.PreciseTimer)
+            self._qtimer.timeout.connect(bridge.tick)
+            if "gui" not in self._executors:
+                self._executors = {**self._executors, "gui": QtExecutor()}
+            super().start(paused)
+            self._app.aboutToQuit.connect(bridge.quit)
+        else:
+            super().start(paused)
+
+    def _close(self, wait: bool) -> None:
+        super()._close(wait)
+        with suppress(RuntimeError):  # the application is gone already
+            self._app.aboutToQuit.disconnect(self._bridge.quit)
+
+    def _quit(self) -> None:
+        """End with the application: nothing that is queued would be called any more."""
+        if self.state != STATE_STOPPED:
+            self.shutdown()
+        for executor in self._executors.values():
+            if isinstance(executor, QtExecutor):
+                executor.run_rest()
+
+    @property
+    def happened(self) -> Any:
+        """A Qt signal with one argument, the event, for every event of the scheduler.
+
+        It is emitted in Qt's thread, soon after the event: what is connected may touch widgets.
+        """
+        if not self._relaying:
+            self._relaying = True
+            self.add_listener(self._relay)
+        return self._made_bridge().happened
+
+    def _relay(self, event: SchedulerEvent) -> None:
+        self._call_soon(partial(self._made_bridge().happened.emit, event))
+
+    def _made_bridge(self) -> Any:
+        if self._bridge is None:
+            self._bridge = _bridge_class(_qtcore())(self)
+        return self._bridge
+
+    def is_in_qt(self) -> bool:
+        """Tell whether this is Qt's thread."""
+        return threading.get_ident() == self._thread
+
+    def _call_later(self, delay: float, function: Callable[[], None]) -> Any:
+        self._qtimer.start(min(math.ceil(delay * 1000), _LONGEST))
+        return self._qtimer
+
+    def _cancel(self, timer: Any) -> None:
+        timer.stop()
+
+    def _call_soon(self, function: Callable[[], None]) -> None:
+        self._made_bridge().called.emit(function)
+
+    def _stop_timer(self) -> None:
+        if self.is_in_qt():
+            self._drop_timer()
+        else:
+            self._call_soon(self._drop_timer)
+
+    def _start_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run a listener's coroutine without stopping Qt's loop."""
+        if self.is_in_qt() and self.state != STATE_STOPPED and not _has_asyncio():
+            if self._worker is None:
+                self._worker = ThreadPoolExecutor(1, "tocsin-listeners")
+            self._worker.submit(asyncio.run, coroutine)
+        else:
+            super()._start_coroutine(coroutine)
+
+
+def _has_asyncio() -> bool:
+    """Tell whether asyncio runs in this thread, on QtAsyncio or the like."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _qtcore() -> Any:
+    """Import QtCore from the binding that the program uses, or else from one that is there.
+
+    Raises ModuleNotFoundError that names the extra.
+    """
+    loaded = [
+        sys.modules[name]
+        for name in (f"{binding}.QtCore" for binding in _BINDINGS)
+        if name in sys.modules
+    ]
+    for core in loaded:
+        if core.QCoreApplication.instance() is not None:
+            return core
+    if loaded:
+        return loaded[0]
+    for binding in _BINDINGS:
+        try:
+            return import_module(f"{binding}.QtCore")
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != binding:
+                raise
+    raise ModuleNotFoundError(
+        f"tocsin.adapters.qt needs one of {', '.join(_BINDINGS)}: pip install tocsin[qt]",
+        name="PySide6",
+    )
+
+
+def _application(core: Any) -> Any:
+    """Give the application of this thread."""
+    app = core.QCoreApplication.instance()
+    if app is None:
+        raise RuntimeError(
+            "there is no QApplication: make one before start(), with the same binding,"
+            f" {core.__name__.partition('.')[0]}"
+        )
+    if core.QThread.currentThread() != app.thread():
+        raise RuntimeError(
+            f"start() was called in the thread {threading.current_thread().name}; call it in the"
+            " thread of the QApplication, where the scheduler's timer has to live"
+        )
+    return app
+
+
+@lru_cache(maxsize=len(_BINDINGS))
+def _bridge_class(core: Any) -> Any:
+    """Make the class of the object that brings calls into Qt's thread."""
+    new_signal = getattr(core, "Signal", None) or core.pyqtSignal
+    slot = getattr(core, "Slot", None) or core.pyqtSlot
+
+    class Bridge(core.QObject):  # type: ignore[misc]
+        called = new_signal(object)
+        happened = new_signal(object)
+
+        def __init__(self, scheduler: QtScheduler) -> None:
+            super().__init__()
+            self._scheduler = scheduler
+            self.called.connect(self.call, core.Qt.ConnectionType.QueuedConnection)
+
+        @slot(object)  # type: ignore[untyped-decorator]
+        def call(self, function: Callable[[], None]) -> None:
+            function()
+
+        @slot()  # type: ignore[untyped-decorator]
+        def tick(self) -> None:
+            self._scheduler._tick()
+
+        @slot()  # type: ignore[untyped-decorator]
+        def quit(self) -> None:
+            self._scheduler._quit()
+
+    return Bridge
+
+
+class QtExecutor(BaseExecutor):
+    """Run jobs in Qt's thread, one after the other, where they may touch widgets.
+
+    A job that takes long freezes the windows; one that opens a dialog stops no other. Coroutine
+    functions are refused: they run in the pool of threads.
+    """
+
+    runs_coroutines = False
+
+    _scheduler: QtScheduler
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._queue: deque[tuple[Job, Sequence[datetime]]] = deque()
+        self._active = 0
+        self._settled = threading.Condition(self._mutex)
+
+    def start(self, scheduler: BaseScheduler, alias: str) -> None:
+        """Begin, in the thread of a `QtScheduler`; RuntimeError for another scheduler."""
+        if not isinstance(scheduler, QtScheduler):
+            raise RuntimeError(
+                f"a QtExecutor needs Qt's event loop, which a {type(scheduler).__name__} does not"
+                " have; use a QtScheduler, or a ThreadPoolExecutor"
+            )
+        super().start(scheduler, alias)
+
+    def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
+        # Queued in any case: a job that runs a loop of its own, a dialog, must not hold the
+        # scheduler up.
+        with self._mutex:
+            self._queue.append((job, run_times))
+        self._scheduler._call_soon(self._run_one)
+
+    def _run_one(self) -> None:
+        with self._mutex:
+            if not self._queue:
+                return
+            job, run_times = self._queue.popleft()
+            self._active += 1
+        try:
+            self.run(job, run_times)
+        finally:
+            with self._mutex:
+                self._active -= 1
+                self._settled.notify_all()
+
+    def run_rest(self) -> None:
+        """Run what is queued, at once; in Qt's thread."""
+        while self._queue:
+            self._run_one()
+
+    def wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Refuse the coroutine that a function gave: it would freeze the windows."""
+        coroutine.close()
+        raise TypeError(
+            f"{coroutine!r} can't run in Qt's thread; leave the job to the executor \"default\""
+        )
+
+    def shutdown(self, wait: bool = True) -> None:
+        """End; with ``wait`` when the jobs have that run or are queued, else without the latter.
+
+        In Qt's thread those that are queued run at once, and one that runs is not waited for.
+        """
+        if not wait:
+            with self._mutex:
+                dropped, self._queue = self._queue, deque()
+            for job, run_times in dropped:
+                for run_time in run_times:
+                    self.fail(job, run_time, None, RuntimeError("the scheduler was shut down"))
+                self.release(job)
+        elif self._scheduler.is_in_qt():
+            self.run_rest()
+        else:
+            with self._mutex:
+                self._settled.wait_for(lambda: not self._queue and not self._active)
+
+    def after_fork(self) -> None:
+        """Forget, in a forked child, the runs that only its parent has."""
+        super().after_fork()
+        self._settled = threading.Condition(self._mutex)
+        self._queue.clear()
+        self._active = 0
