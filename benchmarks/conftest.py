@@ -7,87 +7,21 @@ the machine does hits both. Nothing here fails when a figure misses its target: 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
-from statistics import median, quantiles
+from statistics import median
 from time import perf_counter_ns
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import tocsin
+from benchmarks.races import Contestant, Race, Report, Times
 
 #: The libraries whose versions the result names.
 PEERS = ("APScheduler", "cronsim", "croniter", "Cython", "pytest-benchmark")
-
-
-class Contestant(NamedTuple):
-    """Something to time: a batch of so many steps, and what puts things back after it."""
-
-    batch: Callable[[], object]
-    steps: int
-    restore: Callable[[], object] | None = None
-
-
-#: By contestant, the nanoseconds a step took in each round.
-Times = dict[str, list[float]]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A median with its quartiles, and the bound that it is held to."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    target: float | None
-    at_most: bool
-
-    @property
-    def verdict(self) -> str:
-        """Say whether the figure reaches its target."""
-        if self.target is None:
-            return ""
-        good = self.value <= self.target if self.at_most else self.value >= self.target
-        return "met" if good else "MISSED"
-
-
-class Report:
-    """Collect figures, and tables of times, for the summary and the machine-readable result."""
-
-    def __init__(self) -> None:
-        self.figures: list[Figure] = []
-        self.tables: list[str] = []
-
-    def figure(
-        self,
-        name: str,
-        samples: Sequence[float],
-        *,
-        at_least: float | None = None,
-        at_most: float | None = None,
-    ) -> None:
-        """Add the median of the samples of all rounds, with the bound that holds for it."""
-        low, _, high = quantiles(samples, n=4) if len(samples) > 1 else samples * 3
-        target = at_least if at_most is None else at_most
-        figure = Figure(name, median(samples), low, high, target, at_most is not None)
-        self.figures.append(figure)
-
-    def lines(self) -> list[str]:
-        """Make the table of the figures."""
-        rows = []
-        for figure in self.figures:
-            bound = ""
-            if figure.target is not None:
-                bound = f"{'<=' if figure.at_most else '>='} {figure.target:g}"
-            spread = f"{figure.low:.4g} to {figure.high:.4g}"
-            row = f"{figure.name:<66}{figure.value:>9.4g}  {spread:<18} {bound:<7} {figure.verdict}"
-            rows.append(row.rstrip())
-        return rows
-
 
 _REPORT = pytest.StashKey[Report]()
 
@@ -99,8 +33,8 @@ def report(request: pytest.FixtureRequest) -> Report:
 
 
 @pytest.fixture
-def race(benchmark: BenchmarkFixture) -> Callable[..., Times]:
-    """Give a function that times contestants in turns; pytest-benchmark times the first."""
+def race(benchmark: BenchmarkFixture) -> Race:
+    """Give the function that runs a race."""
 
     def run(contestants: Mapping[str, Contestant], rounds: int = 11) -> Times:
         (name, first), *others = contestants.items()
@@ -137,7 +71,7 @@ def race(benchmark: BenchmarkFixture) -> Callable[..., Times]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_REPORT] = Report()
-    config.option.benchmark_quiet = True  # its table knows no ratios; -v shows it all the same
+    config.option.benchmark_quiet = True  # its table knows no ratios; --benchmark-verbose shows it
 
 
 def pytest_report_header() -> str:

@@ -25,8 +25,8 @@ from apscheduler.triggers.cron import CronTrigger as ApsTrigger
 from croniter import croniter
 from cronsim import CronSim
 
-from benchmarks.conftest import Contestant, Report, Times
 from benchmarks.corpus import CORPUS
+from benchmarks.races import Contestant, Race, Report, Times, ratios
 from tocsin import CronTrigger, _twin
 
 ZONES: dict[str, tzinfo] = {"UTC": timezone.utc, "Europe/Berlin": ZoneInfo("Europe/Berlin")}
@@ -35,8 +35,6 @@ START = datetime(2026, 1, 5, 7, 13, 22)
 STEPS = 10
 #: Tocsin does it so often a round, for the clock not to count.
 AGAIN = 20
-
-Race = Callable[..., Times]
 
 
 def chain(step: Callable[[datetime], datetime | None], start: datetime, again: int) -> Contestant:
@@ -82,7 +80,7 @@ class Corpus:
     def ratios(self, zone: str, peer: str, name: str) -> dict[str, list[float]]:
         """Give by expression, in each round, how often ``name`` fits into the time of a peer."""
         return {
-            expression: [a / b for a, b in zip(times[peer], times[name], strict=True)]
+            expression: ratios(times, peer, name)
             for (place, expression), times in self.times.items()
             if place == zone
         }
@@ -99,12 +97,12 @@ class Corpus:
     ) -> None:
         """Report the median over the expressions and the worst of them."""
         for zone in ZONES:
-            ratios = self.ratios(zone, peer, name)
-            rounds = [median(each) for each in zip(*ratios.values(), strict=True)]
+            found = self.ratios(zone, peer, name)
+            rounds = [median(each) for each in zip(*found.values(), strict=True)]
             report.figure(f"{text}, {zone}, median", rounds, at_least=middle)
-            expression = min(ratios, key=lambda each: median(ratios[each]))
+            expression = min(found, key=lambda each: median(found[each]))
             figure = f"{text}, {zone}, worst ({expression})"
-            report.figure(figure, ratios[expression], at_least=worst)
+            report.figure(figure, found[expression], at_least=worst)
 
     def table(self, title: str, name: str, peers: tuple[str, ...]) -> str:
         """Show for each expression the time of a step, and the ratios to the peers."""
@@ -116,8 +114,7 @@ class Corpus:
                 times = self.times[zone, expression]
                 cell = f"{median(times[name]):>13.0f}"
                 for peer in peers:
-                    ratio = median(a / b for a, b in zip(times[peer], times[name], strict=True))
-                    cell += f"{ratio:>12.1f}x"
+                    cell += f"{median(ratios(times, peer, name)):>12.1f}x"
                 cells.append(cell)
             lines.append(f"{expression:24}" + "  |".join(cells))
         return "\n".join(lines)
@@ -128,10 +125,11 @@ class Corpus:
         return len(self.times) == len(ZONES) * len(CORPUS)
 
 
-def each_expression(test: Callable[..., None]) -> pytest.MarkDecorator:
+def each_expression(test: Callable[..., None]) -> Callable[..., None]:
     """Run a test for each expression in each zone."""
-    test = pytest.mark.parametrize("expression", CORPUS)(test)
-    return pytest.mark.parametrize("zone", ZONES)(test)
+    for name, values in (("expression", CORPUS), ("zone", ZONES)):
+        test = pytest.mark.parametrize(name, values)(test)
+    return test
 
 
 @pytest.fixture(scope="module")
@@ -186,8 +184,38 @@ def test_leap_day(zone: str, race: Race, report: Report) -> None:
             "minutes": chain(minutes.next_fire_time, start, 200),
         }
     )
-    ratios = [a / b for a, b in zip(times["leap days"], times["minutes"], strict=True)]
-    report.figure(f"next fire time: 0 0 29 2 * / * * * * *, {zone}", ratios, at_most=3)
+    figure = f"next fire time: 0 0 29 2 * / * * * * *, {zone}"
+    report.figure(figure, ratios(times, "leap days", "minutes"), at_most=3)
+
+
+@pytest.fixture(scope="module")
+def made(report: Report) -> Iterator[Corpus]:
+    corpus = Corpus()
+    yield corpus
+    if corpus.complete:
+        for peer in ("APScheduler", "cronsim"):
+            text = f"parse, then one fire time: {peer} / tocsin"
+            corpus.report(report, text, peer, "tocsin")
+
+
+@each_expression
+def test_parse(zone: str, expression: str, race: Race, made: Corpus) -> None:
+    tz = ZONES[zone]
+    start = START.replace(tzinfo=tz)
+
+    def anew(find: Callable[[], object]) -> Contestant:
+        return Contestant(lambda: [find() for _ in repeat(None, STEPS)], STEPS)
+
+    made.times[zone, expression] = race(
+        {
+            "tocsin": anew(lambda: CronTrigger.from_crontab(expression, tz).next_fire_time(start)),
+            "APScheduler": anew(
+                lambda: ApsTrigger.from_crontab(expression, tz).get_next_fire_time(start, start)
+            ),
+            "cronsim": anew(lambda: next(CronSim(expression, start))),
+        },
+        rounds=5,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import tracemalloc
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Iterator
 from heapq import heapify, heapreplace
 from itertools import count
 
 import pytest
 
-from benchmarks.conftest import Contestant, Report, Times
+from benchmarks.races import Contestant, Race, Report, ratios
 from tocsin.engine.heap import DueHeap
 
 ENTRIES = 1_000_000
@@ -23,6 +24,7 @@ class Crowd:
 
     def __init__(self) -> None:
         chance = random.Random(1)
+        self.item = object()
         self.heap = DueHeap()
         self.handles: list[int] = []
         self.rows: list[tuple[int, int, object]] = []
@@ -34,13 +36,12 @@ class Crowd:
         self.numbers = count(ENTRIES)
         self.delays = [chance.randrange(1, DAY) for _ in range(BATCH)]
         self.chance = chance
-        self.victims: list[int] = []
         self.choose()
 
     def choose(self) -> None:
-        """Choose the entries that will be removed or moved: any but those in the first row."""
+        """Choose the entries to remove or to move."""
         self.places = self.chance.sample(range(ENTRIES), BATCH)
-        self.victims = [self.handles[place] for place in self.places]
+        self.victims = array("q", [self.handles[place] for place in self.places])
 
     def rearm(self) -> None:
         heap = self.heap
@@ -64,9 +65,9 @@ class Crowd:
             remove(handle)
 
     def put_back(self) -> None:
-        now = self.heap.peek()[0]  # type: ignore[index]
+        now, _ = self.heap.peek() or (0, None)
         for place, delay in zip(self.places, self.delays, strict=True):
-            self.handles[place] = self.heap.push(now + delay, object())
+            self.handles[place] = self.heap.push(now + delay, self.item)
         self.choose()
 
 
@@ -77,28 +78,26 @@ def crowd() -> Iterator[Crowd]:
     assert len(crowd.heap) == len(crowd.rows) == ENTRIES
 
 
-def test_heap(crowd: Crowd, race: Callable[..., Times], report: Report) -> None:
+def test_heap(crowd: Crowd, race: Race, report: Report) -> None:
     times = race(
         {
             "re-arm": Contestant(crowd.rearm, BATCH),
             "heapreplace": Contestant(crowd.rearm_rows, BATCH),
             "remove": Contestant(crowd.remove, BATCH, crowd.put_back),
             "re-key": Contestant(crowd.rekey, BATCH, crowd.choose),
-        }
+        },
+        rounds=25,
     )
-
-    def ratios(slow: str, fast: str) -> list[float]:
-        return [a / b for a, b in zip(times[slow], times[fast], strict=True)]
-
+    size = "heap of 1,000,000"
     report.figure(
-        "heap of 1,000,000: heapreplace / re-arm", ratios("heapreplace", "re-arm"), at_least=3
+        f"{size}: heapreplace / re-arm", ratios(times, "heapreplace", "re-arm"), at_least=3
     )
     report.figure(
-        "heap of 1,000,000: re-arm / remove by handle", ratios("re-arm", "remove"), at_least=1
+        f"{size}: re-arm / remove by handle", ratios(times, "re-arm", "remove"), at_least=1
     )
-    report.figure("heap of 1,000,000: re-arm / re-key by handle", ratios("re-arm", "re-key"))
+    report.figure(f"{size}: re-arm / re-key by handle", ratios(times, "re-arm", "re-key"))
     for name, each in times.items():
-        report.figure(f"heap of 1,000,000: {name}, ns", each)
+        report.figure(f"{size}: {name}, ns", each)
 
 
 def test_memory(report: Report) -> None:

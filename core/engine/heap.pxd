@@ -5,12 +5,12 @@ from tocsin.engine cimport capi, civil
 
 @cython.final
 cdef class DueHeap:
-    cdef array _when, _order, _slot, _place, _turn
+    cdef array _when, _order, _slot, _place
     cdef list _items
     cdef int64_t _size, _free, _arrivals
     cdef object __weakref__
 
-    @cython.locals(when=int64_t, slot=int64_t, turn=int64_t)
+    @cython.locals(when=int64_t, slot=int64_t, places="int32_t*", turn=int64_t)
     cpdef object push(self, object instant, object item)
     @cython.locals(slot=int64_t)
     cpdef object peek(self)
@@ -27,11 +27,11 @@ cdef class DueHeap:
         size=int64_t, more=int64_t, cells=array, places="int32_t*", slot=int64_t,
     )
     cdef object _grow(self)
-    @cython.locals(number=int64_t, slot=int64_t, place=int64_t)
+    @cython.locals(number=int64_t, slot=int64_t, places="int32_t*")
     cdef int64_t _find(self, object handle) except -1
     @cython.locals(slot=int64_t, item=object, last=int64_t, when=int64_t, order=int64_t)
     cdef object _take(self, int64_t place)
-    @cython.locals(slot=int64_t, turns="int32_t*")
+    @cython.locals(slot=int64_t, places="int32_t*")
     cdef object _release(self, int64_t place)
     cdef object _settle(self, int64_t place, int64_t when, int64_t order, int64_t slot)
 

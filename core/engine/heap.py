@@ -29,9 +29,9 @@ class DueHeap:
         self._when = array("q")
         self._order = array("q")
         self._slot = array("i")
-        # By slot: the heap position (the next free slot if free), the turn, and the item.
+        # By slot, at 2 * slot: the heap position, or -2 less the next free slot if it is free;
+        # beside it, for both are always wanted at once, the turn. And the item.
         self._place = array("i")
-        self._turn = array("i")
         self._items: list[Any] = []
         self._size = 0
         self._free = -1
@@ -49,12 +49,13 @@ class DueHeap:
         if self._free < 0:
             self._grow()
         slot = self._free
-        self._free = capi.int32s(self._place)[slot]
+        places = capi.int32s(self._place)
+        self._free = -2 - places[2 * slot]
+        turn = places[2 * slot + 1]
         self._items[slot] = item
         self._size += 1
         self._arrivals += 1
         self._settle(self._size - 1, when, self._arrivals, slot)
-        turn = capi.int32s(self._turn)[slot]
         return (turn << 31) + slot
 
     def peek(self) -> tuple[int, Any] | None:
@@ -67,7 +68,7 @@ class DueHeap:
     def pop_due(self, now: int, limit: int | None = None) -> list[tuple[int, Any]]:
         """Take out what is due at ``now``, in order, at most ``limit``; O(log n) each."""
         instant = civil.checked(now)
-        most = self._size if limit is None else index(limit)
+        most = self._size if limit is None else max(min(index(limit), self._size), 0)
         due: list[tuple[int, Any]] = []
         while self._size > 0 and most > 0:
             when = capi.int64s(self._when)[0]
@@ -128,25 +129,28 @@ class DueHeap:
         more = size // 8 + 8
         if size + more > 0x7FFFFFFF:
             raise OverflowError(f"the heap is full: it holds {size} items")
-        for cells in (self._when, self._order, self._slot, self._place, self._turn):
+        for cells in (self._when, self._order, self._slot, self._place, self._place):
             cells.frombytes(bytes(more * cells.itemsize))
         self._items.extend([None] * more)
         places = capi.int32s(self._place)
         for slot in range(size, size + more):
-            places[slot] = slot + 1
-        places[size + more - 1] = self._free
+            places[2 * slot] = -3 - slot
+        places[2 * (size + more - 1)] = -2 - self._free
         self._free = size
 
     def _find(self, handle: int) -> int:
         """Give the heap position of a handle."""
         number = capi.exact_int(handle)
         slot = number & 0x7FFFFFFF
-        if number < 0 or slot >= len(self._items) or capi.int32s(self._turn)[slot] != number >> 31:
+        places = capi.int32s(self._place)
+        if (
+            number < 0
+            or slot >= len(self._items)
+            or places[2 * slot + 1] != number >> 31
+            or places[2 * slot] < 0
+        ):
             raise KeyError(index(handle))
-        place = capi.int32s(self._place)[slot]
-        if place < 0 or place >= self._size or capi.int32s(self._slot)[place] != slot:
-            raise KeyError(handle)
-        return place
+        return places[2 * slot]
 
     def _take(self, place: int) -> Any:
         """Take out the entry at a position and close the hole with the last one."""
@@ -164,9 +168,9 @@ class DueHeap:
     def _release(self, place: int) -> None:
         """Free the slot of the entry at a position; one entry less."""
         slot = capi.int32s(self._slot)[place]
-        turns = capi.int32s(self._turn)
-        turns[slot] = (turns[slot] + 1) & 0x7FFFFFFF
-        capi.int32s(self._place)[slot] = self._free
+        places = capi.int32s(self._place)
+        places[2 * slot] = -2 - self._free
+        places[2 * slot + 1] = (places[2 * slot + 1] + 1) & 0x7FFFFFFF
         self._free = slot
         self._items[slot] = None
         self._size -= 1
@@ -193,12 +197,12 @@ class DueHeap:
             if slot in free:
                 raise AssertionError(f"slot {slot} is free twice")
             free.add(slot)
-            slot = self._place[slot]
+            slot = -2 - self._place[2 * slot]
         if len(free) + self._size != len(self._items):
             raise AssertionError(f"{len(free)} free, {self._size} used, of {len(self._items)}")
         for place in range(self._size):
             slot = self._slot[place]
-            if slot in free or self._place[slot] != place:
+            if slot in free or self._place[2 * slot] != place:
                 raise AssertionError(f"slot {slot} does not know its position {place}")
             up = (place - 1) // 4
             if place > 0 and (self._when[place], self._order[place]) < (
@@ -228,7 +232,7 @@ def settle(
         whens[place] = whens[up]
         orders[place] = orders[up]
         slots[place] = slots[up]
-        places[slots[place]] = place
+        places[2 * slots[place]] = place
         place = up
     while place == start:
         child = place * 4 + 1
@@ -246,10 +250,10 @@ def settle(
         whens[place] = whens[least]
         orders[place] = orders[least]
         slots[place] = slots[least]
-        places[slots[place]] = place
+        places[2 * slots[place]] = place
         place = least
         start = place
     whens[place] = when
     orders[place] = order
     slots[place] = slot
-    places[slot] = place
+    places[2 * slot] = place
