@@ -24,6 +24,7 @@ from tocsin.triggers import IntervalTrigger
 from tocsin.triggers.base import BaseTrigger
 
 FRAMEWORKS = ("gevent", "tornado", "twisted", "PySide6", "PyQt6", "apscheduler")
+DEPENDENCIES = ("tzlocal", "zope.interface") + (("tomli",) if sys.version_info < (3, 11) else ())
 BUILTINS = [(kind, name) for kind, each in plugins.KINDS.items() for name in each.builtins]
 
 Install = Callable[[str, str], None]
@@ -98,7 +99,7 @@ def test_frozen_application(tmp_path: Path) -> None:
     """In a zip file without metadata or site-packages all that is built in is found."""
     application = tmp_path / "application.pyz"
     with zipfile.ZipFile(application, "w") as archive:
-        for name in ("tocsin", "tzlocal", "zope.interface"):
+        for name in ("tocsin", *DEPENDENCIES):
             add_package(archive, name, {".py"})
         archive.writestr("zope/__init__.py", "")
         archive.writestr(
