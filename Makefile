@@ -53,7 +53,7 @@ test: lint test-pure test-compiled ## Build, check style and types, run all test
 lint: $(VENV)/tools ## Check style and types.
 	$(BIN)/ruff check --quiet --output-format concise .
 	$(BIN)/ruff format --quiet --check .
-	$(BIN)/mypy core adapters stores plugins
+	$(BIN)/mypy -p tocsin
 
 test-pure: $(VENV)/tools ## Run the tests on the interpreted engine, all but the packaging.
 	$(RUN_PURE) $(BIN)/pytest -q -n $(WORKERS) -m 'not packaging'

@@ -108,14 +108,13 @@ def make_job(
     Raises TypeError and ValueError that name the argument, LookupError for a reference that
     leads nowhere.
     """
-    if isinstance(func, str):
-        func = ref_to_obj(func)
+    called = ref_to_obj(func) if isinstance(func, str) else func
     positional = () if args is None else checked_args(args)
     keywords = NO_KWARGS if kwargs is None else checked_kwargs(kwargs)
-    check_arguments(func, positional, keywords)
+    check_arguments(called, positional, keywords)
     job = Job(
         scheduler,
-        func,
+        called,
         trigger,
         positional,
         keywords,

@@ -94,11 +94,10 @@ class Loop:
 
     def forget(self, alias: str, job_id: str | None = None) -> None:
         """Forget the troubles of a job that was changed or removed, or of all in a store."""
-        for troubles in (self.failing_jobs, self.broken):
-            if troubles:
-                for key in [(alias, job_id)] if job_id is not None else list(troubles):
-                    if key[0] == alias:
-                        troubles.pop(key, None)  # type: ignore[attr-defined]
+        for key in [*self.failing_jobs, *self.broken]:
+            if key[0] == alias and job_id in (None, key[1]):
+                self.failing_jobs.pop(key, None)
+                self.broken.pop(key, None)
 
     def _advance_store(self, alias: str, store: BaseJobStore, now: int) -> int | None:
         trouble = self.failing_stores.get(alias)
@@ -270,7 +269,7 @@ class Loop:
         failures = 1 if known is None else known.failures + 1
         reason = f"{type(error).__name__}: {error}"
         if failures < MOST_FAILURES:
-            wait = min(2 ** (failures - 1) * _SECOND, self._longest_retry())
+            wait = min((1 << (failures - 1)) * _SECOND, self._longest_retry())
             self.failing_jobs[key] = Trouble(failures, now + wait, reason)
             self.logger.warning(
                 'The next run time of job "%s" could not be worked out (%s); trying again in %g s',
@@ -297,7 +296,7 @@ class Loop:
         """Leave a store alone for a while that doubles with each failure."""
         known = self.failing_stores.get(alias)
         failures = 1 if known is None else known.failures + 1
-        wait = min(2 ** min(failures - 1, 30) * _SECOND // 10, self._longest_retry())
+        wait = min((1 << min(failures - 1, 30)) * _SECOND // 10, self._longest_retry())
         retry_at = now + wait
         self.failing_stores[alias] = Trouble(failures, retry_at, f"{type(error).__name__}: {error}")
         self.logger.warning(

@@ -243,16 +243,18 @@ class BaseScheduler(ABC):
     def _close(self, wait: bool) -> None:
         """Shut executors and stores down."""
         _started.discard(self)
-        for plugin in (*self._executors.values(), *self._jobstores.values()):
-            try:
-                if isinstance(plugin, BaseExecutor):
-                    plugin.shutdown(wait)
-                else:
-                    plugin.shutdown()
-            except Exception:
-                self.logger.exception("Error shutting down %r", plugin)
+        for executor in self._executors.values():
+            self._shut_down(executor, wait)
+        for store in self._jobstores.values():
+            self._shut_down(store)
         self.logger.info("Scheduler has been shut down")
         self._dispatch_event(SchedulerEvent(EVENT_SCHEDULER_SHUTDOWN))
+
+    def _shut_down(self, plugin: BaseExecutor | BaseJobStore, *wait: bool) -> None:
+        try:
+            plugin.shutdown(*wait)
+        except Exception:
+            self.logger.exception("Error shutting down %r", plugin)
 
     def pause(self) -> None:
         """Start no more jobs until `resume`; raises SchedulerNotRunningError."""
@@ -387,7 +389,7 @@ class BaseScheduler(ABC):
 
     def _plugin(self, kind: str, given: Any, options: dict[str, Any], base: type[Any]) -> Any:
         if isinstance(given, str):
-            given = plugins.load(kind, given)(**options)
+            given = plugins.make(plugins.load(kind, given), options)
         elif options:
             raise TypeError(
                 f"{', '.join(options)}: options go with the name of a plug-in, not with {given!r}"
@@ -911,8 +913,10 @@ class BaseScheduler(ABC):
         self._forked = True
         self._starting = False
         self.state = STATE_STOPPED
-        for plugin in (*self._executors.values(), *self._jobstores.values()):
-            plugin.after_fork()
+        for executor in self._executors.values():
+            executor.after_fork()
+        for store in self._jobstores.values():
+            store.after_fork()
 
     def __getstate__(self) -> Any:
         raise TypeError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -186,7 +187,7 @@ class BaseJobStore(ABC):
             due = max(due, min(self._now() + _PATIENCE, min(held.values())))
         return due
 
-    def _guard(self) -> RLock:  # type: ignore[valid-type]
+    def _guard(self) -> AbstractContextManager[Any]:
         """Give the lock; made on use, for subclasses need not call our constructor.
 
         Its name must not be one that a subclass is likely to have: nobody else may hold it.

@@ -52,7 +52,7 @@ class MemoryJobStore(BaseJobStore):
         """Give the earliest next run time of all jobs, or None; O(1)."""
         with self._mutex:
             earliest = self._heap.peek()
-        return None if earliest is None else earliest[1].next_run_time  # type: ignore[no-any-return]
+        return None if earliest is None else earliest[1].next_run_time
 
     def get_all_jobs(self) -> list[Job]:
         """List all jobs, those that run next first, paused ones last; O(n log n)."""
