@@ -11,16 +11,16 @@ from zope.interface import Interface
 class ITrigger(Interface):
     """Tell when a job runs; immutable. Every datetime has a time zone."""
 
-    def next_fire_time(after):  # noqa: N805
+    def next_fire_time(after):
         """Give the first fire time after a datetime, or None."""
 
-    def previous_fire_time(before):  # noqa: N805
+    def previous_fire_time(before):
         """Give the last fire time before a datetime, or None."""
 
-    def fire_times(start, end=None, limit=None):  # noqa: N805
+    def fire_times(start, end=None, limit=None):
         """Iterate over the fire times from ``start`` on, before ``end``, at most ``limit``."""
 
-    def get_next_fire_time(previous_fire_time, now):  # noqa: N805
+    def get_next_fire_time(previous_fire_time, now):
         """Give the fire time after the previous one, or the first from ``now`` on without it."""
 
     def describe():
@@ -34,47 +34,47 @@ class IJobStore(Interface):
     contract of APScheduler 3 for stores that know only that.
     """
 
-    def start(scheduler, alias):  # noqa: N805
+    def start(scheduler, alias):
         """Open the store, for a scheduler that calls it ``alias``."""
 
     def shutdown():
         """Close the store; it may be started again."""
 
-    def lookup_job(job_id):  # noqa: N805
+    def lookup_job(job_id):
         """Give the job of an id, or None."""
 
     def get_all_jobs():
         """List all jobs, those that run next first, paused ones last."""
 
-    def add_jobs(jobs, replace):  # noqa: N805
+    def add_jobs(jobs, replace):
         """Add jobs, all or none; tell for each whether it replaced one."""
 
-    def modify_job(job_id, changes):  # noqa: N805
+    def modify_job(job_id, changes):
         """Change attributes of a job in one step and give it; JobLookupError without one."""
 
-    def remove_job(job_id):  # noqa: N805
+    def remove_job(job_id):
         """Take a job out; JobLookupError without one."""
 
     def remove_all_jobs():
         """Take all jobs out."""
 
-    def claim(now, limit):  # noqa: N805
+    def claim(now, limit):
         """Take jobs that are due at an instant for this scheduler, the earliest first.
 
         A claim ends with `advance`, `release` or `set_aside`.
         """
 
-    def advance(claims):  # noqa: N805
+    def advance(claims):
         """Set the next run time of claimed jobs; tell for each whether the claim still held.
 
         Each claim is a triple of job, claimed run time and next run time; None ends the job
         and takes it out. A claim no longer holds when the job was changed or removed since.
         """
 
-    def release(job, run_time, until):  # noqa: N805
+    def release(job, run_time, until):
         """Give a claimed job back, to be claimed again for the same run time from ``until``."""
 
-    def set_aside(job, run_time, reason):  # noqa: N805
+    def set_aside(job, run_time, reason):
         """Keep a claimed job, for a reason, but never offer it again until it is changed."""
 
     def next_due():
@@ -84,11 +84,11 @@ class IJobStore(Interface):
 class IExecutor(Interface):
     """Run jobs somewhere."""
 
-    def start(scheduler, alias):  # noqa: N805
+    def start(scheduler, alias):
         """Begin, for a scheduler that calls the executor ``alias``; may follow a shutdown."""
 
     def shutdown(wait=True):
         """End; with ``wait`` only after the running jobs have."""
 
-    def submit_job(job, run_times):  # noqa: N805
+    def submit_job(job, run_times):
         """Run a job once for each run time; MaxInstancesReachedError if too many run."""
