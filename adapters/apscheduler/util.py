@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tocsin import callables, convert
+from tocsin import callables
 from tocsin.callables import (
     check_arguments,
     get_callable_name,
@@ -84,7 +84,10 @@ def convert_to_datetime(
         return input
     if tz is None:
         raise ValueError(f"{arg_name}: {input!r} has no time zone, and none is given as tz")
-    return as_datetime(input, as_timezone(tz), arg_name)
+    zone = as_timezone(tz)
+    if isinstance(input, datetime):
+        return localize(input, zone)
+    return as_datetime(input, zone, arg_name)
 
 
 def datetime_to_utc_timestamp(timeval: datetime | None) -> float | None:
@@ -156,5 +159,5 @@ def normalize(dt: datetime) -> datetime:
 
 
 def localize(dt: datetime, tzinfo: tzinfo) -> datetime:
-    """Read a naive datetime as wall-clock time."""
-    return convert.localize(dt, as_timezone(tzinfo))
+    """Read a naive datetime as wall-clock time, normalized."""
+    return normalize(dt.replace(tzinfo=as_timezone(tzinfo)))

@@ -1,0 +1,43 @@
+"""Programs written for APScheduler, run on it and on tocsin, each in a process of its own."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PROGRAMS = Path(__file__).parents[1] / "compat" / "programs"
+SIDES = ("apscheduler", "tocsin")
+
+
+def python(*arguments: str, cwd: Path = PROGRAMS, **environment: str) -> str:
+    """Run Python, which must end well; give what it prints."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONHASHSEED": "0", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@functools.cache
+def run(side: str, program: str, *arguments: str) -> dict[str, Any]:
+    """Run the scenarios of a program; give what each gave, by its name."""
+    output = json.loads(python("run.py", side, program, *arguments).splitlines()[-1])
+    files = output["files"]
+    assert files, f"{program} imports nothing of apscheduler"
+    if side == "tocsin":
+        assert set(files.values()) == {None}, "APScheduler itself is loaded"
+    else:
+        assert None not in files.values(), "tocsin stands in for APScheduler"
+    results: dict[str, Any] = output["results"]
+    return results
