@@ -25,6 +25,8 @@ from tocsin.triggers.base import BaseTrigger
 
 __all__ = ["KINDS", "Kind", "load", "make", "names", "verify"]
 
+_VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -141,9 +143,6 @@ def make(cls: type[Any], arguments: Mapping[str, Any]) -> Any:
     except TypeError as error:
         raise TypeError(f"{error}; {takes}") from None
     return cls(**arguments)
-
-
-_VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 def _third_party(plugin: Kind) -> dict[str, EntryPoint]:

@@ -20,6 +20,7 @@ import tocsin
 from tocsin import plugins
 from tocsin.executors import BaseExecutor
 from tocsin.stores.base import BaseJobStore
+from tocsin.testing import FakeScheduler
 from tocsin.triggers import IntervalTrigger
 from tocsin.triggers.base import BaseTrigger
 
@@ -341,3 +342,12 @@ def test_arguments_that_do_not_fit(cls: type, arguments: dict[str, Any], message
     with pytest.raises(TypeError) as caught:
         plugins.make(cls, arguments)
     assert str(caught.value) == message
+
+
+def test_options_of_a_plugin_that_is_added_by_name() -> None:
+    scheduler = FakeScheduler()
+    scheduler.add_executor("threadpool", "pool", max_workers=3)
+    with pytest.raises(TypeError, match=r"^max_worker: unknown \(did you mean \"max_workers\"\?"):
+        scheduler.add_executor("threadpool", "other", max_worker=3)
+    with pytest.raises(TypeError, match=r"^url: unknown; MemoryJobStore takes no arguments"):
+        scheduler.add_jobstore("memory", url="x")
