@@ -1,0 +1,414 @@
+"""What is Qt's own; tests/adapters/test_contract.py has what every scheduler does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PySide6.QtCore import QCoreApplication, QEventLoop, Qt
+from support.schedulers import PATIENCE, QtHarness, Recorder
+
+from tocsin.adapters import BackgroundScheduler, QtExecutor, QtScheduler
+from tocsin.events import (
+    EVENT_JOB_ERROR,
+    EVENT_JOB_EXECUTED,
+    EVENT_JOB_STARTED,
+    EVENT_SCHEDULER_SHUTDOWN,
+)
+from tocsin.stores.memory import MemoryJobStore
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def harness() -> Iterator[QtHarness]:
+    before = set(threading.enumerate())
+    harness = QtHarness()
+    yield harness
+    harness.close()
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.fixture
+def scheduler(harness: QtHarness) -> Iterator[QtScheduler]:
+    scheduler = harness.make()
+    assert isinstance(scheduler, QtScheduler)
+    scheduler.recorder = Recorder()  # type: ignore[attr-defined]
+    scheduler.add_listener(scheduler.recorder)  # type: ignore[attr-defined]
+    harness.start(scheduler)
+    yield scheduler
+    if scheduler.running:
+        scheduler.shutdown()
+
+
+@pytest.fixture
+def recorder(scheduler: QtScheduler) -> Recorder:
+    return scheduler.recorder  # type: ignore[attr-defined, no-any-return]
+
+
+def where() -> int:
+    return threading.get_ident()
+
+
+async def where_coroutine() -> int:
+    await asyncio.sleep(0)
+    return threading.get_ident()
+
+
+def test_jobs_run_in_threads_or_in_the_gui_by_choice(
+    harness: QtHarness, scheduler: QtScheduler, recorder: Recorder
+) -> None:
+    scheduler.add_job(where, id="pool")
+    scheduler.add_job(where_coroutine, id="coroutine")
+    scheduler.add_job(where, id="gui", executor="gui")
+    scheduler.add_job(where, "interval", hours=1, id="later", executor="gui")
+    scheduler.run_job_now("later")  # from this thread
+    ran = {
+        name: recorder.wait(EVENT_JOB_EXECUTED, job_id=name)[0].retval
+        for name in ("pool", "coroutine", "gui", "later")
+    }
+    assert ran["gui"] == ran["later"] == harness.thread.ident
+    assert ran["pool"] not in (harness.thread.ident, threading.get_ident())
+    assert ran["coroutine"] not in (harness.thread.ident, threading.get_ident())
+
+
+def test_coroutines_are_refused_where_they_would_freeze_the_windows(
+    scheduler: QtScheduler, recorder: Recorder
+) -> None:
+    with pytest.raises(TypeError, match=r'the executor "gui" \(QtExecutor\) can\'t run'):
+        scheduler.add_job(where_coroutine, executor="gui")
+    scheduler.add_job(lambda: where_coroutine(), executor="gui", id="hidden")
+    (event,) = recorder.wait(EVENT_JOB_ERROR, job_id="hidden")
+    assert isinstance(event.exception, TypeError)
+    assert 'leave the job to the executor "default"' in str(event.exception)
+
+
+def test_the_timer_is_precise(harness: QtHarness, scheduler: QtScheduler) -> None:
+    timer = harness.call(lambda: scheduler._qtimer)
+    assert timer.timerType() is Qt.TimerType.PreciseTimer
+    assert timer.isSingleShot()
+
+
+def test_timers_beyond_24_days_work(
+    harness: QtHarness, scheduler: QtScheduler, recorder: Recorder
+) -> None:
+    scheduler.longest_sleep = float("inf")
+    year = timedelta(days=365)
+    job = scheduler.add_job(where, "date", run_date=datetime.now(timezone.utc) + year)
+    remaining = harness.call(lambda: scheduler._qtimer.remainingTime())
+    assert timedelta(days=24) < timedelta(milliseconds=remaining) < timedelta(days=25)
+    # As if these days had passed: the scheduler looks, and sets the timer anew.
+    harness.call(scheduler._qtimer.timeout.emit)
+    assert harness.call(lambda: scheduler._qtimer.remainingTime()) > 24 * 86_400_000
+    assert not recorder.of(EVENT_JOB_STARTED)
+    job.modify(next_run_time=datetime.now(timezone.utc))
+    recorder.wait(EVENT_JOB_EXECUTED, job_id=job.id)
+
+
+def test_events_reach_widgets_in_their_thread(harness: QtHarness) -> None:
+    scheduler = harness.make()
+    heard: list[tuple[int, int]] = []
+    enough = threading.Event()
+
+    def hear(event: Any) -> None:
+        heard.append((event.code, threading.get_ident()))
+        if event.code == EVENT_JOB_EXECUTED:
+            enough.set()
+
+    harness.call(lambda: scheduler.happened.connect(hear))
+    harness.call(lambda: scheduler.happened.connect(lambda event: None))
+    harness.start(scheduler)
+    scheduler.add_job(where)
+    assert enough.wait(PATIENCE)
+    scheduler.shutdown()
+    assert {ident for _, ident in heard} == {harness.thread.ident}
+    codes = [code for code, _ in heard]
+    assert len(codes) == len(set(codes)), "an event came twice"
+    assert codes.index(EVENT_JOB_STARTED) < codes.index(EVENT_JOB_EXECUTED)
+
+
+def test_coroutine_listeners_do_not_stop_the_loop(
+    harness: QtHarness, scheduler: QtScheduler, recorder: Recorder
+) -> None:
+    entered, release, heard = threading.Event(), threading.Event(), threading.Event()
+
+    async def listener(event: Any) -> None:
+        entered.set()
+        assert await asyncio.to_thread(release.wait, PATIENCE)
+        heard.set()
+
+    scheduler.add_listener(listener, EVENT_JOB_EXECUTED)
+    scheduler.add_job(where, executor="gui")
+    assert entered.wait(PATIENCE)
+    assert harness.call(lambda: "alive") == "alive"
+    release.set()
+    assert heard.wait(PATIENCE)
+
+
+def test_a_dialog_in_a_job_stops_no_other_job(
+    harness: QtHarness, scheduler: QtScheduler, recorder: Recorder
+) -> None:
+    loops: list[QEventLoop] = []
+    shown = threading.Event()
+
+    def dialog() -> str:
+        loops.append(QEventLoop())
+        shown.set()
+        loops[0].exec()
+        return "closed"
+
+    scheduler.add_job(dialog, executor="gui", id="dialog")
+    assert shown.wait(PATIENCE)
+    scheduler.add_job(where, "interval", seconds=0.02, executor="gui", id="other")
+    recorder.wait(EVENT_JOB_EXECUTED, 3, "other")
+    assert not recorder.of(EVENT_JOB_EXECUTED, "dialog")
+    harness.call(lambda: loops[0].quit())
+    assert recorder.wait(EVENT_JOB_EXECUTED, job_id="dialog")[0].retval == "closed"
+
+
+def test_a_blocking_store_does_not_stop_the_loop(harness: QtHarness) -> None:
+    class SlowStore(MemoryJobStore):
+        blocking = True
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.claiming, self.release = threading.Event(), threading.Event()
+
+        def claim(self, now: int, limit: int) -> Any:
+            self.claiming.set()
+            assert self.release.wait(PATIENCE)
+            return super().claim(now, limit)
+
+    store = SlowStore()
+    scheduler = harness.make(jobstores={"default": store})
+    recorder = Recorder()
+    scheduler.add_listener(recorder)
+    harness.start(scheduler)
+    job = scheduler.add_job(where, executor="gui")
+    assert store.claiming.wait(PATIENCE)
+    assert harness.call(lambda: "alive") == "alive"
+    store.release.set()
+    (event,) = recorder.wait(EVENT_JOB_EXECUTED, job_id=job.id)
+    assert event.retval == harness.thread.ident
+    scheduler.shutdown()
+
+
+def test_shutdown_in_qts_thread_runs_what_is_queued_for_it(
+    harness: QtHarness, scheduler: QtScheduler, recorder: Recorder
+) -> None:
+    scheduler.add_job(where, "interval", hours=1, executor="gui", id="queued")
+
+    def both() -> None:
+        scheduler.run_job_now("queued")
+        scheduler.shutdown()
+
+    harness.call(both)
+    assert len(recorder.of(EVENT_JOB_EXECUTED, "queued")) == 1
+    assert recorder.events[-1].code == EVENT_SCHEDULER_SHUTDOWN
+
+
+def test_shutdown_from_another_thread_waits_for_the_job_in_qts(
+    harness: QtHarness, scheduler: QtScheduler, recorder: Recorder
+) -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def job() -> str:
+        begun.set()
+        assert release.wait(PATIENCE)
+        return "whole"
+
+    scheduler.add_job(job, executor="gui", id="job")
+    assert begun.wait(PATIENCE)
+    stopper = threading.Thread(target=scheduler.shutdown)
+    stopper.start()
+    recorder_empty = not recorder.of(EVENT_SCHEDULER_SHUTDOWN)
+    release.set()
+    stopper.join(PATIENCE)
+    assert not stopper.is_alive()
+    assert recorder_empty
+    assert recorder.of(EVENT_JOB_EXECUTED, "job")[0].retval == "whole"
+    assert recorder.events[-1].code == EVENT_SCHEDULER_SHUTDOWN
+
+
+def test_shutdown_without_waiting_drops_what_is_queued(
+    harness: QtHarness, scheduler: QtScheduler, recorder: Recorder
+) -> None:
+    scheduler.add_job(where, "interval", hours=1, executor="gui", id="queued")
+
+    def both() -> None:
+        scheduler.run_job_now("queued")
+        scheduler.shutdown(wait=False)
+
+    harness.call(both)
+    (event,) = recorder.of(EVENT_JOB_ERROR, "queued")
+    assert "was shut down" in str(event.exception)
+    harness.call(lambda: None)  # what Qt has queued comes before this
+    assert not recorder.of(EVENT_JOB_STARTED, "queued")
+
+
+def test_the_end_of_the_application_is_that_of_the_scheduler(harness: QtHarness) -> None:
+    scheduler = harness.make()
+    recorder = Recorder()
+    scheduler.add_listener(recorder)
+    harness.start(scheduler)
+    begun, release = threading.Event(), threading.Event()
+
+    def job() -> str:
+        begun.set()
+        assert release.wait(PATIENCE)
+        return "whole"
+
+    scheduler.add_job(job, id="job")
+    assert begun.wait(PATIENCE)
+    harness.caller.called.emit(harness.app.quit)
+    release.set()
+    harness.thread.join(PATIENCE)
+    assert not harness.thread.is_alive()
+    assert not scheduler.running
+    assert recorder.of(EVENT_JOB_EXECUTED, "job")[0].retval == "whole"
+    harness.close = lambda: None  # type: ignore[method-assign]
+
+
+# Misuse.
+
+
+def test_a_start_in_another_thread_is_refused(harness: QtHarness) -> None:
+    scheduler = harness.make()
+    with pytest.raises(RuntimeError, match=r"called in the thread MainThread; call it in the"):
+        scheduler.start()
+    assert not scheduler.running
+
+
+def test_a_start_without_an_application_is_refused() -> None:
+    assert QCoreApplication.instance() is None
+    scheduler = QtScheduler()
+    with pytest.raises(RuntimeError, match=r"no QApplication: make one before start\(\).*PySide6"):
+        scheduler.start()
+    assert not scheduler.running
+
+
+def test_the_executor_needs_its_scheduler() -> None:
+    scheduler = BackgroundScheduler(executors={"default": "qt"})
+    with pytest.raises(RuntimeError, match="needs Qt's event loop, which a BackgroundScheduler"):
+        scheduler.start()
+    assert QtExecutor().running == 0
+
+
+# Each binding has a process of its own: two do not go together.
+
+PROGRAM = """
+import sys, threading
+from importlib import import_module
+
+binding = sys.argv[1]
+widgets = import_module(f"{binding}.QtWidgets")
+from tocsin.adapters import QtScheduler
+from tocsin.events import EVENT_JOB_EXECUTED
+
+app = widgets.QApplication([])
+label = widgets.QLabel()
+scheduler = QtScheduler()
+ran = []
+
+def gui():
+    label.setText("set")
+    ran.append(("gui", threading.current_thread() is threading.main_thread()))
+
+def pool():
+    ran.append(("pool", threading.current_thread() is threading.main_thread()))
+    scheduler.add_job(gui, executor="gui", id="gui")  # wakes Qt's thread up
+
+def heard(event):
+    if event.code == EVENT_JOB_EXECUTED and event.job_id == "gui":
+        ran.append(("heard", threading.current_thread() is threading.main_thread()))
+        app.quit()
+
+scheduler.happened.connect(heard)
+scheduler.start()
+scheduler.add_job(pool)
+app.exec()
+print(ran, label.text(), scheduler.running)
+assert threading.enumerate() == [threading.main_thread()]
+scheduler.start()  # after the loop's end: it would run again
+scheduler.shutdown()
+"""
+OFFSCREEN = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
+
+
+def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, *arguments],
+        env=OFFSCREEN,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("binding", ["PySide6", "PyQt6"])
+def test_every_binding(binding: str) -> None:
+    done = run_python(PROGRAM, binding)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "[('pool', False), ('gui', True), ('heard', True)] set False\n"
+
+
+def test_without_qt_the_error_names_the_extra() -> None:
+    script = (
+        "import sys\n"
+        "for name in ('PySide6', 'PyQt6', 'PySide2', 'PyQt5'): sys.modules[name] = None\n"
+        "from tocsin.adapters import QtScheduler\n"
+        "QtScheduler().start()"
+    )
+    done = run_python(script)
+    assert done.returncode == 1
+    assert "needs one of PySide6, PyQt6, PySide2, PyQt5: pip install tocsin[qt]" in done.stderr
+
+
+def test_the_example_window() -> None:
+    """Use the window as a person would: look at it, press the button, close it."""
+    script = f"""
+import sys, threading
+sys.path.insert(0, {str(ROOT / "examples")!r})
+import qt_window
+from PySide6.QtCore import Qt, QTimer
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication
+
+class Application(QApplication):
+    pressed = 0
+
+    def __init__(self, arguments):
+        super().__init__(arguments)
+        self.timer = QTimer(interval=20)
+        self.timer.timeout.connect(self.look)
+        self.timer.start()
+
+    def look(self):
+        (window,) = [each for each in self.topLevelWidgets() if each.isVisible()]
+        texts = [window.results.item(row).text() for row in range(window.results.count())]
+        if not self.pressed and window.clock.text() and texts:
+            self.pressed = len(texts)
+            QTest.mouseClick(window.button, Qt.MouseButton.LeftButton)
+        elif self.pressed and len(texts) > self.pressed:
+            self.timer.stop()
+            print(len(window.clock.text()), texts[-1].endswith(" s of processor time"))
+            window.close()
+
+qt_window.QApplication = Application
+code = qt_window.main()
+assert threading.enumerate() == [threading.main_thread()]
+sys.exit(code)
+"""
+    done = run_python(script)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == "8 True\n"
