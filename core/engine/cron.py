@@ -131,38 +131,54 @@ class CronSchedule(Schedule):
     def following_literally(self, segment: Segment, second: int) -> int:
         """Find the first match at or after a local second of a segment, or in a later one."""
         found = self.next_local(second)
-        while True:
+        local = civil.micros_from_seconds(found)
+        if found != 0 and local < segment.end + segment.offset:
+            return local - segment.offset
+        if segment.end >= civil.forever():
+            return civil.forever()
+        passed = segment.end + segment.offset
+        segment = self.zone.at(segment.end)
+        start = segment.start + segment.offset
+        if start < passed:  # a fold, which may go back to before the second
+            found = self.next_local(civil.seconds_from_micros(start - 1) + 1)
+        while found != 0:
             local = civil.micros_from_seconds(found)
-            if found != 0 and local < segment.end + segment.offset:
+            if local >= segment.end + segment.offset:
+                segment = self.zone.reaching(local)
+            start = segment.start + segment.offset
+            if local >= start:
                 return local - segment.offset
-            if segment.end >= civil.forever():
-                return civil.forever()
-            passed = segment.end + segment.offset
-            instant = segment.end
-            segment = self.zone.at(instant)
-            start = instant + segment.offset
-            if start < passed or (found != 0 and local < start):  # a fold, or a gap over it
-                found = self.next_local(civil.seconds_from_micros(start - 1) + 1)
-            elif found == 0:
-                return civil.forever()
+            found = self.next_local(civil.seconds_from_micros(start - 1) + 1)  # after a gap
+        return civil.forever()
 
     def preceding_literally(self, segment: Segment, local: int) -> int:
         """Find the last match at or before a local time of a segment, or in an earlier one."""
         found = self.previous_local(civil.seconds_from_micros(local))
-        while True:
+        local = civil.micros_from_seconds(found)
+        if found != 0 and local >= segment.start + segment.offset:
+            return local - segment.offset
+        if segment.start <= -civil.forever():
+            return -civil.forever()
+        passed = segment.start + segment.offset
+        segment = self.zone.at(segment.start - 1)
+        end = segment.end - 1 + segment.offset
+        if end >= passed:  # a fold, which may go on to after the local time
+            found = self.previous_local(civil.seconds_from_micros(end))
+        while found != 0:
             local = civil.micros_from_seconds(found)
-            if found != 0 and local >= segment.start + segment.offset:
+            if local < segment.start + segment.offset:
+                segment = self.zone.reaching(local)
+                if local < segment.start + segment.offset:
+                    segment = self.zone.at(segment.start - 1)  # before the gap
+                elif segment.end < civil.forever():
+                    later = self.zone.at(segment.end)
+                    if local >= later.start + later.offset:
+                        segment = later  # the second occurrence
+            end = segment.end - 1 + segment.offset
+            if local <= end:
                 return local - segment.offset
-            if segment.start <= -civil.forever():
-                return -civil.forever()
-            passed = segment.start + segment.offset
-            instant = segment.start - 1
-            segment = self.zone.at(instant)
-            end = instant + segment.offset
-            if end >= passed or (found != 0 and local > end):
-                found = self.previous_local(civil.seconds_from_micros(end))
-            elif found == 0:
-                return -civil.forever()
+            found = self.previous_local(civil.seconds_from_micros(end))
+        return -civil.forever()
 
     def next_local(self, second: int) -> int:
         """Find the first matching local second at or after one since 0000-03-01, else 0."""

@@ -202,8 +202,10 @@ def test_cron_is_the_same(
     years = data.draw(st.none() | masks(1, 9999))
     arguments = (tz, first, last, once, *clock, *days, *weekdays, either, *rest, years)
     left, right = (each.CronSchedule(*arguments) for each in (cron, source["cron"]))
-    assert left.can_match() == right.can_match()
-    compare(left, right, data)
+    possible = left.can_match()
+    assert right.can_match() == possible
+    if possible:  # no trigger holds another one, and it would search up to the year 9999
+        compare(left, right, data)
 
 
 @pytest.mark.compiled
