@@ -136,11 +136,12 @@ def test_under_asyncio_run_and_again_in_another_loop() -> None:
 
 
 def test_a_tick_lost_with_its_loop_does_not_silence_the_next_one() -> None:
-    scheduler = TornadoScheduler()
-
-    async def lose() -> None:
-        scheduler.start()
-        scheduler.shutdown()  # before the tick that the start asked for
+    lost = IOLoop(make_current=False)
+    scheduler = TornadoScheduler(io_loop=lost)
+    scheduler.start()
+    scheduler.shutdown()  # before the tick that the start asked for
+    lost.close()
+    scheduler.configure()
 
     async def main() -> None:
         done = asyncio.Event()
@@ -152,7 +153,6 @@ def test_a_tick_lost_with_its_loop_does_not_silence_the_next_one() -> None:
             scheduler.add_job(job)
             await asyncio.wait_for(done.wait(), PATIENCE)
 
-    asyncio.run(lose())
     asyncio.run(main())
 
 
@@ -395,7 +395,7 @@ def test_a_loop_that_ends_without_a_shutdown_reports_the_jobs_it_cancels() -> No
 
 
 class BlockingStore(MemoryJobStore):
-    """A real store whose claims block their thread until a gate opens."""
+    """A real store that blocks its thread at the end of a step until a gate opens."""
 
     blocking = True
 
@@ -405,11 +405,12 @@ class BlockingStore(MemoryJobStore):
         self.entered = threading.Event()
         self.threads: set[int] = set()
 
-    def claim(self, now: int, limit: int) -> list[Any]:
+    def next_due(self) -> int | None:
+        due = super().next_due()
         self.threads.add(ident())
         self.entered.set()
         assert self.gate.wait(PATIENCE), "the loop stood still: nobody opened the gate"
-        return super().claim(now, limit)
+        return due
 
 
 def test_a_blocking_store_does_not_stop_the_loop() -> None:
@@ -421,7 +422,7 @@ def test_a_blocking_store_does_not_stop_the_loop() -> None:
     async def main(scheduler: TornadoScheduler, told: Told) -> None:
         scheduler.add_job(native)
         await in_thread(store.entered.wait, PATIENCE)
-        scheduler.add_job(native)  # while a step is under way: another one follows
+        scheduler.add_job(native)  # while a step is under way that has seen its due job
         store.gate.set()
         events = await told.came(EVENT_JOB_EXECUTED, 2)
         assert {event.retval for event in events} == {ident()}
@@ -439,8 +440,8 @@ def test_a_shutdown_waits_for_the_step_in_a_store_and_the_loop_goes_on() -> None
         told = Told()
         scheduler = TornadoScheduler(jobstores={"default": store})
         scheduler.add_listener(told)
-        scheduler.start()
         scheduler.add_job(ident)
+        scheduler.start()
         await in_thread(store.entered.wait, PATIENCE)
         closing = scheduler.shutdown()
         await asyncio.sleep(0.01)
