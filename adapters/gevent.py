@@ -211,8 +211,8 @@ class GeventScheduler(CallbackScheduler):
             )
         super().add_listener(callback, mask)
 
-    def _plugin(self, kind: str, given: Any, options: dict[str, Any], base: type[Any]) -> Any:
-        made = super()._plugin(kind, given, options, base)
+    def _plugin(self, kind: str, given: Any, options: dict[str, Any]) -> Any:
+        made = super()._plugin(kind, given, options)
         if kind != "stores" or not made.blocking:
             return made
         if made.python_sockets and monkey.is_module_patched("socket"):

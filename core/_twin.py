@@ -47,8 +47,12 @@ def load_interpreted() -> dict[str, ModuleType]:
         for short in MODULES:
             name = f"tocsin.engine.{short}"
             spec = spec_from_file_location(name, _FOLDER / f"{short}.py")
-            if spec is None or spec.loader is None:
-                raise ImportError(f"{name} has no source in {_FOLDER}", name=name)
+            if spec is None or spec.loader is None or not (_FOLDER / f"{short}.py").exists():
+                raise ImportError(
+                    f"{name} has no source in {_FOLDER}, so the engine can't be interpreted;"
+                    " unset TOCSIN_PURE, or bundle the source with the application",
+                    name=name,
+                )
             module = module_from_spec(spec)
             sys.modules[name] = loaded[name] = module
             import tocsin.engine

@@ -9,7 +9,10 @@ from zope.interface import Interface
 
 
 class ITrigger(Interface):
-    """Tell when a job runs; immutable. Every datetime has a time zone."""
+    """Tell when a job runs; immutable. Every datetime has a time zone.
+
+    `tocsin.triggers.base.BaseTrigger` makes all of it of `get_next_fire_time`.
+    """
 
     def next_fire_time(after):
         """Give the first fire time after a datetime, or None."""
@@ -25,6 +28,15 @@ class ITrigger(Interface):
 
     def describe():
         """Say in one line when the trigger fires."""
+
+    def next_run(previous, now, edge):
+        """Do what `get_next_fire_time` does, on instants; ``edge`` converts them."""
+
+    def latest_run(first, now, edge):
+        """Give the last run time that is not after ``now``, of those that begin with ``first``."""
+
+    def moment(instant, edge):
+        """Turn an instant into a datetime in the trigger's time zone, or else in ``edge``'s."""
 
 
 class IJobStore(Interface):
@@ -80,6 +92,9 @@ class IJobStore(Interface):
     def next_due():
         """Give the instant of the earliest claim to be had, or None."""
 
+    def after_fork():
+        """Forget, in a forked child, what only its parent has."""
+
 
 class IExecutor(Interface):
     """Run jobs somewhere."""
@@ -92,3 +107,26 @@ class IExecutor(Interface):
 
     def submit_job(job, run_times):
         """Run a job once for each run time; MaxInstancesReachedError if too many run."""
+
+    def is_full(job):
+        """Tell whether as many instances of a job run as it allows."""
+
+    def after_fork():
+        """Forget, in a forked child, what only its parent has."""
+
+
+class IScheduler(Interface):
+    """A scheduler of a framework: a timer, a wake-up from any thread, a place to run jobs.
+
+    The timer calls ``_process_jobs`` of `tocsin.scheduler.BaseScheduler`, which says in how many
+    seconds it wants to be called again; a wake-up has it called at once.
+    """
+
+    def start(paused=False):
+        """Begin to run jobs."""
+
+    def shutdown(wait=True):
+        """Stop; the answer, in whatever form, comes when the running jobs have ended."""
+
+    def wakeup():
+        """Have the scheduler look at its jobs as soon as it can; from any thread."""

@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import IO, Any, ClassVar, TypeVar
 
+from zope.interface import implementer
+
 from tocsin import config, creation, plugins, records
 from tocsin.callables import get_callable_name, runs_coroutine
 from tocsin.clock import Clock, SystemClock
@@ -40,6 +42,7 @@ from tocsin.events import (
     SchedulerEvent,
 )
 from tocsin.executors import BaseExecutor
+from tocsin.interfaces import IScheduler
 from tocsin.job import Job, undefined
 from tocsin.listeners import Listeners, run_coroutine_here
 from tocsin.loop import Loop
@@ -58,6 +61,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _started: weakref.WeakSet[BaseScheduler] = weakref.WeakSet()
 
 
+@implementer(IScheduler)
 class BaseScheduler(ABC):
     """The base of all schedulers; an adapter adds a timer, a wake-up and a default executor.
 
@@ -127,7 +131,7 @@ class BaseScheduler(ABC):
         self.timezone = settings.timezone
         self._edge = edge_of(self.timezone)
         self.jobstore_retry_interval = settings.jobstore_retry_interval
-        self.clock = settings.clock or SystemClock()
+        self.clock = settings.clock or self._create_default_clock()
         self._defaults = settings.job_defaults
         self._executors = {}
         self._jobstores = {}
@@ -328,13 +332,9 @@ class BaseScheduler(ABC):
 
         Raises ValueError when the alias is taken, TypeError for what is no executor.
         """
-        made = self._plugin("executors", executor, executor_opts, BaseExecutor)
+        made = self._plugin("executors", executor, executor_opts)
         with self._lock:
-            if alias in self._executors:
-                raise ValueError(
-                    f'This scheduler already has an executor by the alias of "{alias}"'
-                )
-            self._executors = {**self._executors, alias: made}
+            self._executors = _with(self._executors, "an executor", alias, made)
         if self.running:
             made.start(self, alias)
             self._loop.executors = self._executors
@@ -343,12 +343,8 @@ class BaseScheduler(ABC):
     def remove_executor(self, alias: str, shutdown: bool = True) -> None:
         """Take an executor out; KeyError if there is none. Its jobs stay, and say so when due."""
         with self._lock:
-            executors = dict(self._executors)
-            try:
-                executor = executors.pop(alias)
-            except KeyError:
-                raise KeyError(f'No such executor: "{alias}"') from None
-            self._executors = self._loop.executors = executors
+            self._executors, executor = _without(self._executors, "executor", alias)
+            self._loop.executors = self._executors
         if shutdown:
             executor.shutdown()
         self._dispatch_event(SchedulerEvent(EVENT_EXECUTOR_REMOVED, alias))
@@ -360,15 +356,12 @@ class BaseScheduler(ABC):
 
         Raises ValueError when the alias is taken, TypeError for what is no job store.
         """
-        made = self._plugin("stores", jobstore, jobstore_opts, BaseJobStore)
+        made = self._plugin("stores", jobstore, jobstore_opts)
+        _with(self._jobstores, "a job store", alias, made)  # refuse it before it is opened
+        if self.running:
+            made.start(self, alias)
         with self._lock:
-            if alias in self._jobstores:
-                raise ValueError(
-                    f'This scheduler already has a job store by the alias of "{alias}"'
-                )
-            if self.running:
-                made.start(self, alias)
-            self._jobstores = {**self._jobstores, alias: made}
+            self._jobstores = _with(self._jobstores, "a job store", alias, made)
         self._dispatch_event(SchedulerEvent(EVENT_JOBSTORE_ADDED, alias))
         if self.running:
             self._loop.stores = self._jobstores
@@ -377,28 +370,20 @@ class BaseScheduler(ABC):
     def remove_jobstore(self, alias: str, shutdown: bool = True) -> None:
         """Take a job store out; KeyError if there is none."""
         with self._lock:
-            stores = dict(self._jobstores)
-            try:
-                store = stores.pop(alias)
-            except KeyError:
-                raise KeyError(f'No such job store: "{alias}"') from None
-            self._jobstores = self._loop.stores = stores
+            self._jobstores, store = _without(self._jobstores, "job store", alias)
+            self._loop.stores = self._jobstores
         if shutdown:
             store.shutdown()
         self._dispatch_event(SchedulerEvent(EVENT_JOBSTORE_REMOVED, alias))
 
-    def _plugin(self, kind: str, given: Any, options: dict[str, Any], base: type[Any]) -> Any:
+    def _plugin(self, kind: str, given: Any, options: dict[str, Any]) -> Any:
         if isinstance(given, str):
-            given = plugins.make(plugins.load(kind, given), options)
-        elif options:
+            return plugins.make(plugins.load(kind, given), options)
+        if options:
             raise TypeError(
                 f"{', '.join(options)}: options go with the name of a plug-in, not with {given!r}"
             )
-        if not isinstance(given, base):
-            raise TypeError(
-                f"an instance of {base.__name__}, or the name of a plug-in, is needed,"
-                f" not {given!r}"
-            )
+        plugins.verify(kind, type(given))
         return given
 
     # Listeners
@@ -883,6 +868,10 @@ class BaseScheduler(ABC):
         self._wake_at = wake
         return min(max((wake - self.now()) / _SECOND, 0.0), self.longest_sleep)
 
+    def _create_default_clock(self) -> Clock:
+        """Make the clock that is used where none is given."""
+        return SystemClock()
+
     def _create_default_executor(self) -> BaseExecutor:
         """Make the executor that is called "default" where none is given."""
         made: BaseExecutor = plugins.load("executors", "threadpool")()
@@ -928,6 +917,29 @@ class BaseScheduler(ABC):
 _Scheduler = TypeVar("_Scheduler", bound=BaseScheduler)
 
 _STATUSES = ("scheduled", "paused", "broken", "pending")
+
+
+_Plugin = TypeVar("_Plugin")
+
+
+def _with(
+    plugins_by_alias: dict[str, _Plugin], noun: str, alias: str, plugin: _Plugin
+) -> dict[str, _Plugin]:
+    """Add a plug-in under an alias that is free; ValueError if it is taken."""
+    if alias in plugins_by_alias:
+        raise ValueError(f'This scheduler already has {noun} by the alias of "{alias}"')
+    return {**plugins_by_alias, alias: plugin}
+
+
+def _without(
+    plugins_by_alias: dict[str, _Plugin], noun: str, alias: str
+) -> tuple[dict[str, _Plugin], _Plugin]:
+    """Take the plug-in of an alias out, and give it too; KeyError if there is none."""
+    rest = dict(plugins_by_alias)
+    try:
+        return rest, rest.pop(alias)
+    except KeyError:
+        raise KeyError(f'No such {noun}: "{alias}"') from None
 
 
 def _status(job: Job) -> str:

@@ -21,7 +21,6 @@ class FakeScheduler(BaseScheduler):
     longest_sleep = float("inf")
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        options.setdefault("clock", FakeClock())
         self._timer: int | None = None
         super().__init__(*args, **options)
 
@@ -44,6 +43,9 @@ class FakeScheduler(BaseScheduler):
         if self._timer is not None:
             self.clock.cancel(self._timer)
             self._timer = None
+
+    def _create_default_clock(self) -> FakeClock:
+        return FakeClock()
 
     def _create_default_executor(self) -> BaseExecutor:
         return DebugExecutor()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tocsin import CronTrigger, DateTrigger, IntervalTrigger
+from tocsin import CronTrigger, DateTrigger, IntervalTrigger, adapters
 from tocsin.errors import (
     ConflictingIdError,
     JobLookupError,
@@ -36,7 +36,9 @@ from tocsin.events import (
     SchedulerEvent,
 )
 from tocsin.executors import BaseExecutor, DebugExecutor
+from tocsin.interfaces import IExecutor, IScheduler
 from tocsin.job import Job
+from tocsin.scheduler import BaseScheduler
 from tocsin.stores import MemoryJobStore
 from tocsin.testing import FakeClock, FakeScheduler
 
@@ -494,7 +496,7 @@ def test_executors_and_stores_come_and_go(scheduler: FakeScheduler, events: list
         scheduler.add_jobstore(MemoryJobStore(), "second")
     with pytest.raises(LookupError, match='No executor by the name "pools"'):
         scheduler.add_executor("pools", "third")
-    with pytest.raises(TypeError, match="BaseExecutor"):
+    with pytest.raises(TypeError, match=r"lacks methods of IExecutor: is_full, submit_job"):
         scheduler.add_executor(MemoryJobStore(), "third")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="max_workers: options go with the name of a plug-in"):
         scheduler.add_executor(DebugExecutor(), "third", max_workers=3)
@@ -544,6 +546,15 @@ def test_a_listener_hears_what_its_mask_has(
     assert len(heard) == 2
     with pytest.raises(TypeError, match="callback: 5 can't be called"):
         stopped.add_listener(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", sorted(adapters._MODULES))
+def test_what_an_adapter_offers_keeps_its_contract(name: str) -> None:
+    made = getattr(adapters, name)
+    contract = IScheduler if issubclass(made, BaseScheduler) else IExecutor
+    if not name.endswith("Service"):
+        assert contract.implementedBy(made)
+        assert not made.__abstractmethods__
 
 
 def test_events_say_what_they_are() -> None:

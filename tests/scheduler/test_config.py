@@ -449,7 +449,7 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"executors": []}, "executors", "a mapping is needed, not []"),
     ({"executors": {None: "inline"}}, "executors", "its keys are texts, not None"),
     ({"executors": {"mine": 5}}, "executors.mine", "int is not a tocsin.executors.BaseExecutor"),
-    ({"executors": {"mine": MemoryJobStore()}}, "executors.mine", "lacks methods of IExecutor: su"),
+    ({"executors": {"mine": MemoryJobStore()}}, "executors.mine", "lacks methods of IExecutor: is"),
     ({"jobstores": {"mine": DebugExecutor()}}, "jobstores.mine", "lacks methods of IJobStore: "),
     ({"executors": {"mine": DebugExecutor}}, "executors.mine", "not the class <class 'tocsin.exe"),
     (

@@ -278,6 +278,8 @@ class Independent:
     def start(self, scheduler: Any, alias: str) -> None: ...
     def shutdown(self, wait: bool = True) -> None: ...
     def submit_job(self, job: Any, run_times: Any) -> None: ...
+    def is_full(self, job: Any) -> bool: ...  # type: ignore[empty-body]
+    def after_fork(self) -> None: ...
 
 
 class Halfway(Independent):
@@ -296,8 +298,8 @@ def test_fit_classes() -> None:
         ("executors", BaseExecutor, "BaseExecutor does not implement _do_submit_job"),
         ("triggers", BaseTrigger, "BaseTrigger does not implement get_next_fire_time"),
         ("executors", Halfway, "BaseExecutor, and lacks methods of IExecutor: submit_job"),
-        ("executors", OneJobStore, "lacks methods of IExecutor: submit_job"),
-        ("stores", dict, "lacks methods of IJobStore: add_jobs, advance, claim, get_all_jobs,"),
+        ("executors", OneJobStore, "lacks methods of IExecutor: is_full, submit_job"),
+        ("stores", dict, "lacks methods of IJobStore: add_jobs, advance, after_fork, claim,"),
         ("stores", OneJobStore(), "OneJobStore> is not a class"),
         ("stores", print, "<built-in function print> is not a class"),
     ],
