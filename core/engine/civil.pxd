@@ -5,7 +5,9 @@ from tocsin.engine cimport capi
 @cython.locals(leaps=uint64_t)
 cpdef uint64_t days_from_civil(uint64_t year, uint64_t month, uint64_t day) noexcept nogil
 
-@cython.locals(era=uint64_t, year=uint64_t, month=uint64_t, day=uint64_t)
+@cython.locals(
+    quarters=uint64_t, century=uint64_t, scaled=uint64_t, year=uint64_t, month=uint64_t, day=uint64_t,
+)
 cpdef uint64_t civil_from_days(uint64_t days) noexcept nogil
 
 cpdef uint64_t month_length(uint64_t year, uint64_t month) noexcept nogil
