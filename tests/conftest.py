@@ -18,7 +18,7 @@ PURE = os.environ.get("TOCSIN_PURE", "0") not in ("", "0")
 # The size of a run is bounded by its number of examples, never by the clock: a busy machine
 # must not turn a right answer into a failure. HYPOTHESIS_PROFILE=thorough looks harder.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True}
-settings.register_profile("ci", max_examples=150, derandomize=True, database=None, **_COMMON)
+settings.register_profile("ci", max_examples=100, derandomize=True, database=None, **_COMMON)
 settings.register_profile("thorough", max_examples=3000, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
