@@ -92,20 +92,29 @@ class BaseJobStore(ABC):
         """Take all jobs out."""
 
     def add_jobs(self, jobs: Sequence[Job], replace: bool) -> list[bool]:
-        """Add jobs one by one; those before a conflict are taken out again."""
+        """Add jobs one by one; when one can't be added, all is made as it was."""
+        before: list[tuple[str, Job | None]] = []
         replaced = []
         with self._guard():
-            for position, job in enumerate(jobs):
-                try:
-                    self.add_job(job)
-                    replaced.append(False)
-                except ConflictingIdError:
-                    if not replace:
-                        for added in jobs[:position]:
-                            self.remove_job(added.id)
-                        raise
-                    self.update_job(job)
-                    replaced.append(True)
+            try:
+                for job in jobs:
+                    try:
+                        self.add_job(job)
+                        replaced.append(False)
+                        before.append((job.id, None))
+                    except ConflictingIdError:
+                        if not replace:
+                            raise
+                        before.append((job.id, self.lookup_job(job.id)))
+                        self.update_job(job)
+                        replaced.append(True)
+            except Exception:
+                for job_id, old in reversed(before):
+                    if old is None:
+                        self.remove_job(job_id)
+                    else:
+                        self.update_job(old)
+                raise
         return replaced
 
     def modify_job(self, job_id: str, changes: Mapping[str, Any]) -> Job:
@@ -116,7 +125,8 @@ class BaseJobStore(ABC):
                 raise JobLookupError(job_id)
             job._apply(changes)
             self.update_job(job)
-            self._held().pop(job_id, None)
+            if "_next_run" in changes:
+                self._held().pop(job_id, None)
         return job
 
     def claim(self, now: int, limit: int) -> list[Job]:
@@ -124,9 +134,7 @@ class BaseJobStore(ABC):
         moment = self._edge().moment(now)
         if moment is None:
             return []
-        held = self._held()
-        due = [job for job in self.get_due_jobs(moment) if held.get(job.id, now) <= now]
-        return due[:limit]
+        return [job for job in self.get_due_jobs(moment) if self._offered(job) <= now][:limit]
 
     def advance(self, claims: Iterable[tuple[Job, int, int | None]]) -> list[bool]:
         """Set the next run time of claimed jobs; tell for each whether the claim still held.
@@ -164,7 +172,7 @@ class BaseJobStore(ABC):
 
     def release(self, job: Job, run_time: int, until: int) -> None:
         """Give a claimed job back, to be claimed again for the same run time from ``until``."""
-        self._held()[job.id] = until
+        self._held()[job.id] = (run_time, until)
 
     def set_aside(self, job: Job, run_time: int, reason: str) -> None:
         """Keep a claimed job but never offer it again: paused, since the contract has no more."""
@@ -182,10 +190,18 @@ class BaseJobStore(ABC):
         if moment is None:
             return None
         due = _UTC.instant(moment)
-        held = self._held()
-        if held:
-            due = max(due, min(self._now() + _PATIENCE, min(held.values())))
-        return due
+        if not self._held() or due > self._now():
+            return due
+        # The store knows nothing of what is held back, so look at all that is due soon.
+        horizon = self._now() + _PATIENCE
+        soon = self.get_due_jobs(self._edge().moment(horizon))
+        return min([horizon, *(self._offered(job) for job in soon)])
+
+    def _offered(self, job: Job) -> int:
+        """Give the instant from which a job can be claimed."""
+        due = job._next_run or 0
+        run_time, until = self._held().get(job.id, (due, due))
+        return until if run_time == due else due
 
     def _guard(self) -> AbstractContextManager[Any]:
         """Give the lock; made on use, for subclasses need not call our constructor.
@@ -194,8 +210,8 @@ class BaseJobStore(ABC):
         """
         return self.__dict__.setdefault("_step_lock", RLock())  # type: ignore[no-any-return]
 
-    def _held(self) -> dict[str, int]:
-        """Give the jobs that are held back, by id, each with the instant until which it is."""
+    def _held(self) -> dict[str, tuple[int, int]]:
+        """Give the jobs that are held back, by id: for which run time, and until when."""
         return self.__dict__.setdefault("_held_back", {})  # type: ignore[no-any-return]
 
     def _edge(self) -> Any:
