@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import gc
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import gevent
 import pytest
 from gevent.event import AsyncResult, Event
+from support.programs import ROOT, Server, run, run_script, snippets
 from support.schedulers import PATIENCE
 
 from tocsin.adapters import GeventExecutor, GeventScheduler, ThreadPoolExecutor
@@ -654,28 +653,6 @@ def test_a_simulated_clock_with_jobs_in_greenlets() -> None:
 # Processes of their own
 
 
-def run_script(text: str, *arguments: str, stop: signal.Signals | None = None) -> str:
-    """Run a program with all warnings as errors; send it a signal when it says "ready"."""
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(text), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        try:
-            if stop is not None:
-                assert process.stdout is not None
-                for line in process.stdout:
-                    if line.strip() == "ready":
-                        break
-                process.send_signal(stop)
-            output, _ = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert process.returncode == 0, output
-    return output
-
-
 PATCHED = """
     from gevent import monkey
     monkey.patch_all()
@@ -860,3 +837,23 @@ def test_without_gevent_the_error_names_the_extra() -> None:
                 print(error)
     """)
     assert output.count("pip install tocsin[gevent]") == 2
+
+
+# The page and the example
+
+
+@pytest.mark.parametrize("snippet", snippets("gevent.md"))
+def test_snippets_of_the_page(snippet: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(snippet)
+    run(program)
+
+
+def test_the_example_serves_and_stops() -> None:
+    with Server(ROOT / "examples" / "gevent_wsgi.py") as server:
+        assert server.ask("GET", "/")[0] == 200
+        before = len(server.ask("GET", "/")[1])
+        status, readings = server.ask("POST", "/")
+        assert status == 200
+        assert len(readings) > before
+        assert set(readings[-1]) == {"at", "load"}

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import signal
-import subprocess
-import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import tornado.testing
 import tornado.web
+from support import programs
+from support.programs import ROOT, Server, run_script, snippets
 from support.schedulers import PATIENCE, Recorder
 from tornado import gen
 from tornado.ioloop import IOLoop
@@ -530,28 +532,6 @@ class InHTTPTests(tornado.testing.AsyncHTTPTestCase):
 # Processes of their own
 
 
-def run_script(text: str, stop: signal.Signals | None = None) -> str:
-    """Run a program with all warnings as errors; send it a signal when it says "ready"."""
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(text)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        try:
-            if stop is not None:
-                assert process.stdout is not None
-                for line in process.stdout:
-                    if line.strip() == "ready":
-                        break
-                process.send_signal(stop)
-            output, _ = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert process.returncode == 0, output
-    return output
-
-
 LOOPS = {
     "asyncio.run": """
         async def main():
@@ -632,3 +612,35 @@ def test_a_simulated_clock_drives_the_loop(io_loop: IOLoop) -> None:
 
     io_loop.run_sync(main, timeout=PATIENCE)
     assert ran == [2, 3, 4]
+
+
+# The page and the example
+
+
+@pytest.mark.parametrize("snippet", snippets("tornado.md"))
+def test_snippets_of_the_page(snippet: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(snippet)
+    programs.run(program)
+
+
+def test_the_example_serves_and_stops() -> None:
+    with Server(ROOT / "examples" / "tornado_app.py") as server:
+        status, job = server.ask("POST", "/jobs", {"seconds": 0.02, "text": "tea"})
+        assert status == 201
+        assert server.ask("GET", "/jobs")[1]["jobs"][0]["id"] == job["id"]
+        url = f"/jobs/{job['id']}"
+        deadline = time.monotonic() + PATIENCE
+        while len(server.ask("GET", "/said")[1]["said"]) < 3:
+            assert time.monotonic() < deadline
+        assert server.ask("GET", "/said")[1]["said"][0].endswith(" tea")
+        assert server.ask("PATCH", url, {"paused": True})[1]["next_run_time"] is None
+        assert server.ask("PATCH", url, {"paused": False})[1]["next_run_time"] is not None
+        assert server.ask("DELETE", url)[0] == 204
+        assert server.ask("GET", url)[0] == server.ask("DELETE", url)[0] == 404
+        assert server.ask("GET", "/jobs")[1] == {"jobs": []}
+        status, answer = server.ask("POST", "/jobs", {"cron": "61 * * * *", "text": "never"})
+        assert (status, "61" in answer["error"]) == (400, True)
+        for wrong in ({"text": "no time"}, ["a list"], {"seconds": "x", "text": "wrong"}):
+            assert server.ask("POST", "/jobs", wrong)[0] == 400
+        assert server.ask("POST", "/jobs", {"cron": "0 3 * * *", "text": "night"})[0] == 201
