@@ -103,6 +103,7 @@ class Loop:
         trouble = self.failing_stores.get(alias)
         if trouble is not None and now < trouble.retry_at <= now + self._longest_retry():
             return trouble.retry_at
+        claimed: list[Job] = []
         try:
             claimed = store.claim(now, BATCH)
             if claimed:
@@ -110,6 +111,11 @@ class Loop:
             due = now if len(claimed) >= BATCH else store.next_due()
         except Exception as error:
             return self._store_failed(alias, error, now)
+        except BaseException:  # Ctrl-C: what was claimed and not advanced is to be had again
+            for job in claimed:
+                if job._next_run is not None:
+                    store.release(job, job._next_run, now)
+            raise
         if trouble is not None:
             del self.failing_stores[alias]
             self.logger.info('Job store "%s" works again', alias)
@@ -118,36 +124,34 @@ class Loop:
     def _hand_over(self, alias: str, store: BaseJobStore, claimed: list[Job], now: int) -> None:
         """Advance claimed jobs in one step, then start the runs whose claims held."""
         edge = self.scheduler._edge
-        runs = []
-        claims = []
+        claims: list[tuple[Job, int, int | None]] = []
+        # By the id of a job of which several run times are due, those that count.
+        several: dict[str, list[int]] = {}
         for job in claimed:
             run_time = job._next_run
             if run_time is None:  # paused since it was claimed
                 continue
             try:
                 following = job.trigger.next_run(run_time, now, edge)
-                if following is None or following > now:
-                    times = [run_time]
-                else:
-                    times, following = self._missed(job, run_time, following, now, edge)
+                if following is not None and following <= now:
+                    several[job.id], following = self._missed(job, run_time, following, now, edge)
             except Exception as error:
                 self._job_failed(alias, store, job, run_time, error, now)
                 continue
             if self._backlog and self._waits(alias, store, job, run_time, now):
                 continue
-            if len(times) == MOST_RUN_TIMES:
+            if several and len(several.get(job.id, ())) == MOST_RUN_TIMES:
                 self._backlog.add((alias, job.id))
-            runs.append((job, times, run_time))
             claims.append((job, run_time, following))
         if self.failing_jobs:
-            for job, _, _ in runs:
+            for job, _, _ in claims:
                 self.failing_jobs.pop((alias, job.id), None)
         if not claims:
             return
-        held = store.advance(claims)
-        for (job, times, first), (_, _, following), holds in zip(runs, claims, held, strict=True):
+        for (job, run_time, following), holds in zip(claims, store.advance(claims), strict=True):
             if holds:
-                self._start(alias, job, times, first, now)
+                times = several.get(job.id) if several else None
+                self._start(alias, job, times or [run_time], run_time, now)
                 if following is None:
                     self._finished(alias, job)
 
@@ -191,7 +195,9 @@ class Loop:
             times = [instant for instant in times if instant >= earliest]
             if not times:
                 return
-        moments = [job.moment(instant) for instant in times]
+        # Straight from the trigger: `Job.moment` would be one more call for each run.
+        moment, edge = job.trigger.moment, self.scheduler._edge
+        moments = [moment(instant, edge) for instant in times]
         executor = self.executors.get(job.executor)
         if executor is None:
             missing = LookupError(
@@ -247,8 +253,10 @@ class Loop:
                 JobSubmissionEvent(EVENT_JOB_MAX_INSTANCES, job.id, alias, moments)
             )
 
-    def _not_started(self, alias: str, job: Job, moments: list[datetime], error: Exception) -> None:
-        self.logger.error('Run of job "%s" at %s could not be started: %s', job, moments[0], error)
+    def _not_started(
+        self, alias: str, job: Job, moments: list[datetime], error: BaseException
+    ) -> None:
+        self.logger.error('Run of job "%s" at %s could not be started: %r', job, moments[0], error)
         if self.scheduler.listens(EVENT_JOB_ERROR):
             for moment in moments:
                 self.scheduler._dispatch_event(
