@@ -90,6 +90,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     machine_info.pop("node", None)  # the name of a machine says nothing
+    machine_info["cpu"].pop("flags", None)
     machine_info["compiled"] = tocsin.COMPILED
     machine_info["versions"] = {name: version(name) for name in ("tocsin", *PEERS)}
 

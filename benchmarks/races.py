@@ -77,6 +77,6 @@ class Report:
             if figure.target is not None:
                 bound = f"{'<=' if figure.at_most else '>='} {figure.target:g}"
             spread = f"{figure.low:.4g} to {figure.high:.4g}"
-            row = f"{figure.name:<66}{figure.value:>9.4g}  {spread:<18} {bound:<7} {figure.verdict}"
+            row = f"{figure.name:<76}{figure.value:>9.4g}  {spread:<20} {bound:<7} {figure.verdict}"
             rows.append(row.rstrip())
         return rows
