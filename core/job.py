@@ -124,7 +124,9 @@ class Job:
     @property
     def kwargs(self) -> Mapping[str, Any]:
         """The keyword arguments."""
-        return self._call[2]
+        kwargs = self._call[2]
+        # A dict, for people write them as JSON and pickle them.
+        return {} if kwargs is NO_KWARGS else kwargs
 
     def call(self) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
         """Give callable and arguments as they belong together; LookupError as for `func`."""

@@ -26,6 +26,12 @@ class MemoryJobStore(memory.MemoryJobStore):
             for name in _BATCH:
                 setattr(cls, name, getattr(BaseJobStore, name))
 
+    def get_all_jobs(self) -> list[Job]:
+        """List all jobs, those that run next first, paused ones last; where equal, by id."""
+        jobs = super().get_all_jobs()
+        jobs.sort(key=lambda job: (job._next_run is None, job._next_run or 0, job.id))
+        return jobs
+
     def add_job(self, job: Job) -> None:
         """Add a job; ConflictingIdError if its id is taken."""
         memory.MemoryJobStore.add_jobs(self, (job,), False)

@@ -70,7 +70,8 @@ import importlib, json, sys
 origins = {}
 for name, wanted in json.loads(sys.argv[1]).items():
     module = importlib.import_module(name)
-    origins[name] = [str(getattr(getattr(module, each), "__module__", "")) for each in wanted.split()]
+    given = [getattr(module, each) for each in wanted.split()]
+    origins[name] = [str(getattr(each, "__module__", "")) for each in given]
 loaded = [m for n, m in sys.modules.items() if n.partition(".")[0] == "apscheduler"]
 files = [m.__file__ for m in loaded if getattr(m, "__file__", None) is not None]
 print(json.dumps([origins, len(loaded), files]))

@@ -41,3 +41,10 @@ def run(side: str, program: str, *arguments: str) -> dict[str, Any]:
         assert None not in files.values(), "tocsin stands in for APScheduler"
     results: dict[str, Any] = output["results"]
     return results
+
+
+def given(side: str, program: str, name: str, *arguments: str) -> Any:
+    """Give what one scenario of a program gave, which must not be an exception."""
+    result = run(side, program, *arguments)[name]
+    assert not (isinstance(result, dict) and "failed" in result), result["failed"]
+    return result

@@ -72,11 +72,12 @@ class SqliteJobStore(BaseJobStore):
             )
 
     def lookup_job(self, job_id):
-        jobs = self._select("WHERE id = ?", job_id)
+        jobs = self._select("SELECT state FROM jobs WHERE id = ?", job_id)
         return jobs[0] if jobs else None
 
     def get_due_jobs(self, now):
-        return self._select("WHERE due <= ? ORDER BY due", datetime_to_utc_timestamp(now))
+        query = "SELECT state FROM jobs WHERE due <= ? ORDER BY due"
+        return self._select(query, datetime_to_utc_timestamp(now))
 
     def get_next_run_time(self):
         with self._lock, self._connection as connection:
@@ -84,7 +85,7 @@ class SqliteJobStore(BaseJobStore):
         return utc_timestamp_to_datetime(due)
 
     def get_all_jobs(self):
-        jobs = self._select("ORDER BY due")
+        jobs = self._select("SELECT state FROM jobs ORDER BY due")
         self._fix_paused_jobs_sorting(jobs)
         return jobs
 
@@ -121,9 +122,9 @@ class SqliteJobStore(BaseJobStore):
         state = pickle.dumps(job.__getstate__(), self.pickle_protocol)
         return job.id, datetime_to_utc_timestamp(job.next_run_time), state
 
-    def _select(self, condition, *values):
+    def _select(self, query, *values):
         with self._lock, self._connection as connection:
-            rows = connection.execute("SELECT state FROM jobs " + condition, values).fetchall()
+            rows = connection.execute(query, values).fetchall()
         return [self._restore(state) for (state,) in rows]
 
     def _restore(self, state):
