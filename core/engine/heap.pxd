@@ -14,6 +14,8 @@ cdef class DueHeap:
     cpdef object push(self, object instant, object item)
     @cython.locals(slot=int64_t)
     cpdef object peek(self)
+    @cython.locals(instant=int64_t, rows=list, places=list, place=int64_t)
+    cpdef list due(self, object now)
     @cython.locals(instant=int64_t, most=int64_t, due=list, when=int64_t)
     cpdef list pop_due(self, object now, object limit=*)
     @cython.locals(when=int64_t, slot=int64_t)

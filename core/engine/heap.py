@@ -65,6 +65,18 @@ class DueHeap:
         slot = capi.int32s(self._slot)[0]
         return capi.int64s(self._when)[0], self._items[slot]
 
+    def due(self, now: int) -> list[tuple[int, Any]]:
+        """List what is due at ``now``, in order, and leave it; O(k log k) for so many."""
+        instant = civil.checked(now)
+        rows = []
+        places = [0]
+        for place in places:  # it grows by the children of what is due
+            if place < self._size and self._when[place] <= instant:
+                rows.append((self._when[place], self._order[place], self._slot[place]))
+                places.extend(range(place * 4 + 1, place * 4 + 5))
+        rows.sort()
+        return [(when, self._items[slot]) for when, _, slot in rows]
+
     def pop_due(self, now: int, limit: int | None = None) -> list[tuple[int, Any]]:
         """Take out what is due at ``now``, in order, at most ``limit``; O(log n) each."""
         instant = civil.checked(now)

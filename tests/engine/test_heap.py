@@ -48,7 +48,9 @@ class HeapAndList(RuleBasedStateMachine):
 
     @rule(now=INSTANTS, limit=st.none() | st.integers(0, 4))
     def pop_due(self, now: int, limit: int | None) -> None:
-        due = sorted(row for row in self.rows if row[0] <= now)[:limit]
+        due = sorted(row for row in self.rows if row[0] <= now)
+        assert self.heap.due(now) == [(row[0], row[3]) for row in due]
+        due = due[:limit]
         assert self.heap.pop_due(now, limit) == [(row[0], row[3]) for row in due]
         for row in due:
             self.leave(row)
