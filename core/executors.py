@@ -8,8 +8,8 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Iterable, Sequence
 from datetime import datetime, timezone
-from inspect import iscoroutine
 from threading import Lock
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
@@ -52,6 +52,9 @@ class BaseExecutor(ABC):
     _logger = logging.getLogger("tocsin.executors")
 
     def __init__(self) -> None:
+        # The jobs that run, by store and id: of those that allow one instance only, just that
+        # they do, for that takes one step of a dict and no lock; of others, how often.
+        self._alone: dict[tuple[str | None, str], object] = {}
         self._running: dict[tuple[str | None, str], int] = {}
         self._mutex = Lock()
 
@@ -69,11 +72,16 @@ class BaseExecutor(ABC):
         Raises MaxInstancesReachedError when as many instances run as the job allows.
         """
         key = (job._jobstore_alias, job.id)
-        with self._mutex:
-            running = self._running.get(key, 0)
-            if running >= job.max_instances:
+        if job.max_instances == 1:
+            mine = object()
+            if key in self._running or self._alone.setdefault(key, mine) is not mine:
                 raise MaxInstancesReachedError(job)
-            self._running[key] = running + 1
+        else:
+            with self._mutex:
+                running = self._running.get(key, 0)
+                if running + (key in self._alone) >= job.max_instances:
+                    raise MaxInstancesReachedError(job)
+                self._running[key] = running + 1
         try:
             if self._scheduler._listeners.mask & EVENT_JOB_SUBMITTED:
                 self._scheduler._dispatch_event(
@@ -95,18 +103,20 @@ class BaseExecutor(ABC):
     def running(self) -> int:
         """How many instances of jobs are handed over and have not ended."""
         with self._mutex:
-            return sum(self._running.values())
+            return len(self._alone) + sum(self._running.values())
 
     def is_full(self, job: Job) -> bool:
         """Tell whether as many instances of a job run as it allows."""
-        with self._mutex:
-            return self._running.get((job._jobstore_alias, job.id), 0) >= job.max_instances
+        key = (job._jobstore_alias, job.id)
+        return (key in self._alone) + self._running.get(key, 0) >= job.max_instances
 
     def release(self, job: Job) -> None:
         """Say that an instance of a job has ended."""
-        self._release((job._jobstore_alias, job.id))
+        key = (job._jobstore_alias, job.id)
+        if self._alone.pop(key, None) is None:
+            self._count_down(key)
 
-    def _release(self, key: tuple[str | None, str]) -> None:
+    def _count_down(self, key: tuple[str | None, str]) -> None:
         with self._mutex:
             running = self._running.pop(key, 0)
             if running > 1:
@@ -114,41 +124,55 @@ class BaseExecutor(ABC):
 
     def run(self, job: Job, run_times: Iterable[datetime]) -> None:
         """Run a job in this thread, once for each run time, and report."""
+        listeners = self._scheduler._listeners
         try:
             for run_time in run_times:
-                start = self.begin(job, run_time)
-                if start is None:
-                    continue
+                # Most runs are watched by nobody: that costs them neither a call nor a text.
+                told = self._logger.isEnabledFor(logging.INFO)
+                if told or job.misfire_grace_time is not None or listeners.mask & EVENT_JOB_STARTED:
+                    start = self.begin(job, run_time)
+                    if start is None:
+                        continue
+                else:
+                    start = self._scheduler.clock.now()
                 try:
                     func, args, kwargs = job.call()
-                    retval = func(*args, **kwargs)
-                    if iscoroutine(retval):
+                    # An empty mapping after ** is not free.
+                    retval = func(*args, **kwargs) if kwargs else func(*args)
+                    if isinstance(retval, CoroutineType):
                         retval = self.wait_for(retval)
                 except BaseException as error:
                     self.fail(job, run_time, start, error)
                     if not isinstance(error, Exception):
                         self.interrupted(error)
                 else:
-                    self.succeed(job, run_time, start, retval)
+                    if told or listeners.mask & EVENT_JOB_EXECUTED:
+                        self.succeed(job, run_time, start, retval)
         finally:
             self.release(job)
 
     async def run_async(self, job: Job, run_times: Iterable[datetime]) -> None:
         """Run a coroutine job on the running event loop, once for each run time, and report."""
+        listeners = self._scheduler._listeners
         try:
             for run_time in run_times:
-                start = self.begin(job, run_time)
-                if start is None:
-                    continue
+                told = self._logger.isEnabledFor(logging.INFO)
+                if told or job.misfire_grace_time is not None or listeners.mask & EVENT_JOB_STARTED:
+                    start = self.begin(job, run_time)
+                    if start is None:
+                        continue
+                else:
+                    start = self._scheduler.clock.now()
                 try:
                     func, args, kwargs = job.call()
-                    retval = await func(*args, **kwargs)
+                    retval = await (func(*args, **kwargs) if kwargs else func(*args))
                 except BaseException as error:
                     self.fail(job, run_time, start, error)
                     if not isinstance(error, Exception):
                         raise
                 else:
-                    self.succeed(job, run_time, start, retval)
+                    if told or listeners.mask & EVENT_JOB_EXECUTED:
+                        self.succeed(job, run_time, start, retval)
         finally:
             self.release(job)
 
@@ -253,14 +277,16 @@ class BaseExecutor(ABC):
         self._release_id(job_id)
 
     def _release_id(self, job_id: str) -> None:
-        with self._mutex:
-            key = next((key for key in self._running if key[1] == job_id), None)
-        if key is not None:
-            self._release(key)
+        for key in [*self._alone, *self._running]:
+            if key[1] == job_id:
+                if self._alone.pop(key, None) is None:
+                    self._count_down(key)
+                return
 
     def after_fork(self) -> None:
         """Forget, in a forked child, the runs that only its parent has."""
         self._mutex = Lock()
+        self._alone = {}
         self._running = {}
 
     def __repr__(self) -> str:
@@ -270,8 +296,7 @@ class BaseExecutor(ABC):
 class DebugExecutor(BaseExecutor):
     """Run jobs at once, in the scheduler's own thread, one after the other."""
 
-    def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
-        self.run(job, run_times)
+    _do_submit_job = BaseExecutor.run
 
     def interrupted(self, error: BaseException) -> None:
         """Let Ctrl-C and SystemExit through: in this thread they are meant for the program."""

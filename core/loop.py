@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tocsin.engine.schedule import Schedule
 from tocsin.errors import MaxInstancesReachedError
@@ -148,12 +148,22 @@ class Loop:
                 self.failing_jobs.pop((alias, job.id), None)
         if not claims:
             return
-        for (job, run_time, following), holds in zip(claims, store.advance(claims), strict=True):
-            if holds:
-                times = several.get(job.id) if several else None
-                self._start(alias, job, times or [run_time], run_time, now)
-                if following is None:
-                    self._finished(alias, job)
+        steps = iter(zip(claims, store.advance(claims), strict=True))
+        try:
+            for (job, run_time, following), holds in steps:
+                if holds:
+                    times = several.get(job.id) if several else None
+                    self._start(alias, job, times or [run_time], run_time, now)
+                    if following is None:
+                        self._finished(alias, job)
+        except BaseException as error:  # Ctrl-C: what is advanced already can't be started again
+            for (job, run_time, following), holds in steps:
+                if holds:
+                    moments = [job.moment(each) for each in several.get(job.id, [run_time])]
+                    self._not_started(alias, job, moments, error)
+                    if following is None:
+                        self._finished(alias, job)
+            raise
 
     def _waits(self, alias: str, store: BaseJobStore, job: Job, run_time: int, now: int) -> bool:
         """Have the rest of a backlog wait while the part before it keeps all instances busy."""
@@ -197,7 +207,7 @@ class Loop:
                 return
         # Straight from the trigger: `Job.moment` would be one more call for each run.
         moment, edge = job.trigger.moment, self.scheduler._edge
-        moments = [moment(instant, edge) for instant in times]
+        moments: list[Any] = [moment(instant, edge) for instant in times]
         executor = self.executors.get(job.executor)
         if executor is None:
             missing = LookupError(
