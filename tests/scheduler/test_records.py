@@ -50,7 +50,7 @@ NEXT = 1_893_499_200_000_000
 
 def stable(value: Any) -> str:
     """Name a value alike in every process that collects the tests."""
-    return re.sub(r"x[0-9a-f]{6,}", "x", value if isinstance(value, str) else shown(value))
+    return re.sub(r"x?[0-9a-f]{6,}", "x", value if isinstance(value, str) else shown(value))
 
 
 class Color(enum.Enum):
