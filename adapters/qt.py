@@ -58,7 +58,6 @@ class QtScheduler(CallbackScheduler):
             bridge = self._made_bridge()
             self._thread = threading.get_ident()
             self._qtimer = core.QTimer()
-            self._qtimer.setSingleShot(True)
             self._qtimer.setTimerType(core.Qt.TimerType.PreciseTimer)
             self._qtimer.timeout.connect(bridge.tick)
             if "gui" not in self._executors:
@@ -105,6 +104,8 @@ class QtScheduler(CallbackScheduler):
         return threading.get_ident() == self._thread
 
     def _call_later(self, delay: float, function: Callable[[], None]) -> Any:
+        # The timer repeats until it is stopped, which is the first thing that a tick does: a
+        # Ctrl-C that strikes before that must not be the end.
         self._qtimer.start(min(math.ceil(delay * 1000), _LONGEST))
         return self._qtimer
 
@@ -262,6 +263,11 @@ class QtExecutor(BaseExecutor):
         """Run what is queued, at once; in Qt's thread."""
         while self._queue:
             self._run_one()
+
+    def interrupted(self, error: BaseException) -> None:
+        """Quit the application: in this thread SystemExit and Ctrl-C are meant for it."""
+        code = getattr(error, "code", 130)
+        self._scheduler._app.exit(code if isinstance(code, int) else int(code is not None))
 
     def wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Refuse the coroutine that a function gave: it would freeze the windows."""

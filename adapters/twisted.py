@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from functools import partial
 from inspect import iscoroutine
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -28,8 +29,8 @@ try:
     from twisted.internet.task import Clock
     from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
     from twisted.logger import Logger, LogLevel
+    from twisted.python import threadable
     from twisted.python.failure import Failure
-    from twisted.python.threadable import isInIOThread
     from zope.interface import implementer
 except ModuleNotFoundError as error:
     # Without Twisted there still is a package of that name: its plug-ins, tocsin's among them.
@@ -247,7 +248,7 @@ class TwistedScheduler(CallbackScheduler):
 
     def is_in_reactor(self) -> bool:
         """Tell whether this is the reactor's thread."""
-        return self._simulated is not None or isInIOThread()
+        return self._simulated is not None or threadable.ioThread == get_ident()
 
     def _stores_block(self) -> bool:
         return self._simulated is None and super()._stores_block()
@@ -264,7 +265,7 @@ class TwistedScheduler(CallbackScheduler):
 
 def _check_usable(reactor: Any) -> None:
     """Refuse a reactor that runs elsewhere or no more."""
-    if reactor.running and not isInIOThread():
+    if reactor.running and threadable.ioThread != get_ident():
         raise RuntimeError(
             "the reactor runs in another thread than the one that called start(); call"
             " reactor.callFromThread(scheduler.start)"
@@ -335,7 +336,8 @@ class _Run:
 #: The run that the code which asks belongs to.
 _current: ContextVar[_Run | None] = ContextVar("tocsin_twisted_run", default=None)
 
-_Steps = Generator[Any, Any, None]
+#: The run time and the start of a run, and what it gave: a Deferred or a coroutine.
+_Awaited = tuple[datetime, int, Any]
 
 
 class TwistedExecutor(BaseExecutor):
@@ -365,21 +367,24 @@ class TwistedExecutor(BaseExecutor):
             )
         super().start(scheduler, alias)
         self._reactor = scheduler.reactor
+        self._pooled = self.threads and scheduler._simulated is None
 
     def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
         run = _Run(job)
-        with self._mutex:
-            self._runs.add(run)
-        steps = self._steps(run, run_times)
-        if self.threads and self._scheduler._simulated is None and not _for_reactor(job.func):
-            self._reactor.getThreadPool().callInThread(self._run_in_thread, run, steps)
+        if self._pooled and not _for_reactor(job.func):
+            self._began(run)
+            self._reactor.getThreadPool().callInThread(self._run_in_thread, run, iter(run_times))
         elif self._scheduler.is_in_reactor():
-            self._run_in_reactor(run, steps)
+            self._run_in_reactor(run, iter(run_times))
         else:
-            self._reactor.callFromThread(self._run_in_reactor, run, steps)
+            self._began(run)
+            self._reactor.callFromThread(self._run_in_reactor, run, iter(run_times))
 
-    def _steps(self, run: _Run, run_times: Iterable[datetime]) -> _Steps:
-        """Run a job once for each run time, and report; yields what is to be waited for."""
+    def _call(self, run: _Run, run_times: Iterator[datetime]) -> _Awaited | None:
+        """Run a job for one run time after the other, and report.
+
+        When a run gives what is to be waited for, give that; None at the end of the run times.
+        """
         job = run.job
         for run_time in run_times:
             start = self.begin(job, run_time)
@@ -388,46 +393,50 @@ class TwistedExecutor(BaseExecutor):
             try:
                 func, args, kwargs = job.call()
                 retval = func(*args, **kwargs)
-                if isinstance(retval, Deferred) or iscoroutine(retval):
-                    retval = yield retval
             except BaseException as error:
                 self.fail(job, run_time, start, error)
-            else:
-                self.succeed(job, run_time, start, retval)
+                continue
+            if retval is not None and (isinstance(retval, Deferred) or iscoroutine(retval)):
+                return run_time, start, retval
+            self.succeed(job, run_time, start, retval)
+        return None
 
-    def _run_in_reactor(self, run: _Run, steps: _Steps) -> None:
+    def _run_in_reactor(self, run: _Run, run_times: Iterator[datetime]) -> None:
         token = _current.set(run)
         try:
-            awaited = next(steps, None)
-            if awaited is None:
-                self._ended(run)
-            else:
-                self._wait(run, steps, awaited).addBoth(lambda _: self._ended(run))
+            awaited = self._call(run, run_times)
+            if awaited is not None:
+                self._began(run)
+                self._wait(run, run_times, awaited).addBoth(lambda _: self._ended(run))
+                return
         finally:
             _current.reset(token)
+        self._ended(run)
 
     @inlineCallbacks
-    def _wait(self, run: _Run, steps: _Steps, awaited: Any) -> Generator[Deferred[Any], Any, None]:
+    def _wait(
+        self, run: _Run, run_times: Iterator[datetime], awaited: _Awaited | None
+    ) -> Generator[Deferred[Any], Any, None]:
         while awaited is not None:
+            run_time, start, pending = awaited
             try:
-                result = yield self._pending(run, awaited)
+                retval = yield self._pending(run, pending)
             except BaseException as error:
-                awaited = _next(steps.throw, error)
+                self.fail(run.job, run_time, start, error)
             else:
-                awaited = _next(steps.send, result)
+                self.succeed(run.job, run_time, start, retval)
+            awaited = self._call(run, run_times)
 
-    def _run_in_thread(self, run: _Run, steps: _Steps) -> None:
+    def _run_in_thread(self, run: _Run, run_times: Iterator[datetime]) -> None:
         token = _current.set(run)
         try:
-            awaited = next(steps, None)
+            awaited = self._call(run, run_times)
             while awaited is not None:
-                self._warn(run.job, awaited)
-                try:
-                    result = blockingCallFromThread(self._reactor, self._pending, run, awaited)
-                except BaseException as error:
-                    awaited = _next(steps.throw, error)
-                else:
-                    awaited = _next(steps.send, result)
+                self._warn(run.job, awaited[2])
+                # For one run time only: the next one begins in this thread again.
+                wait: Any = self._wait
+                blockingCallFromThread(self._reactor, wait, run, iter(()), awaited)
+                awaited = self._call(run, run_times)
         finally:
             _current.reset(token)
             self._ended(run)
@@ -449,8 +458,15 @@ class TwistedExecutor(BaseExecutor):
                 job,
             )
 
+    def _began(self, run: _Run) -> None:
+        """Keep a run that goes on after this call, for those who wait for its end."""
+        with self._mutex:
+            self._runs.add(run)
+
     def _ended(self, run: _Run) -> None:
         self.release(run.job)
+        if run not in self._runs:
+            return
         fire = []
         with self._mutex:
             self._runs.discard(run)
@@ -494,14 +510,6 @@ class TwistedExecutor(BaseExecutor):
         super().after_fork()
         self._runs = set()
         self._waiting = []
-
-
-def _next(resume: Callable[[Any], Any], value: Any) -> Any:
-    """Have a generator go on; give what it yields, None when it has ended."""
-    try:
-        return resume(value)
-    except StopIteration:
-        return None
 
 
 _INLINE_CALLBACKS = inlineCallbacks(lambda: iter(())).__code__  # type: ignore[arg-type, return-value]

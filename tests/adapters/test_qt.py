@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -91,10 +92,23 @@ def test_coroutines_are_refused_where_they_would_freeze_the_windows(
     assert 'leave the job to the executor "default"' in str(event.exception)
 
 
-def test_the_timer_is_precise(harness: QtHarness, scheduler: QtScheduler) -> None:
+def test_the_timer_is_precise_and_outlives_a_lost_tick(
+    harness: QtHarness, scheduler: QtScheduler, recorder: Recorder
+) -> None:
     timer = harness.call(lambda: scheduler._qtimer)
     assert timer.timerType() is Qt.TimerType.PreciseTimer
-    assert timer.isSingleShot()
+    tick = scheduler._tick
+    lost = threading.Event()
+
+    def interrupted() -> None:
+        scheduler._tick = tick  # type: ignore[method-assign]
+        lost.set()
+
+    soon = datetime.now(timezone.utc) + timedelta(seconds=0.2)
+    job = scheduler.add_job(where, "date", run_date=soon)
+    harness.call(lambda: setattr(scheduler, "_tick", interrupted))
+    assert lost.wait(PATIENCE)
+    recorder.wait(EVENT_JOB_EXECUTED, job_id=job.id)
 
 
 def test_timers_beyond_24_days_work(
@@ -359,6 +373,55 @@ def test_every_binding(binding: str) -> None:
     done = run_python(PROGRAM, binding)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "[('pool', False), ('gui', True), ('heard', True)] set False\n"
+
+
+INTERRUPTED = """
+import signal, sys, threading
+from importlib import import_module
+
+core = import_module(f"{sys.argv[1]}.QtCore")
+from tocsin.adapters import QtScheduler
+
+app = core.QCoreApplication([])
+signal.signal(signal.SIGINT, lambda *_: app.exit(130))
+scheduler = QtScheduler()
+told = []
+
+def touch():
+    if not told:
+        told.append(print("running", flush=True))
+    if sys.argv[2] == "exit":
+        sys.exit(7)
+
+def in_pool():
+    threading.Event().wait(0.2)
+
+scheduler.add_job(touch, "interval", seconds=0.01, executor="gui")
+scheduler.add_job(in_pool, "interval", seconds=0.01)
+scheduler.start()
+code = app.exec()
+print(scheduler.running, threading.enumerate() == [threading.main_thread()])
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("binding", ["PySide6", "PyQt6"])
+@pytest.mark.parametrize(("how", "code"), [("signal", 130), ("exit", 7)])
+def test_an_interrupt_quits_the_application(binding: str, how: str, code: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, binding, how],
+        env=OFFSCREEN,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        if how == "signal":
+            process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert out == "False True\n"
 
 
 def test_without_qt_the_error_names_the_extra() -> None:

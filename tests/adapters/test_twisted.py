@@ -341,6 +341,24 @@ def test_a_deferred_from_a_thread_is_waited_for_with_a_warning(
     assert caplog.text.count("returned a Deferred in a thread of the pool") == 1
 
 
+def test_every_run_of_a_backlog_has_its_thread(
+    harness: TwistedHarness, scheduler: TwistedScheduler
+) -> None:
+    idents: list[int] = []
+
+    def unsafe() -> Any:
+        idents.append(threading.get_ident())
+        return succeed(len(idents)) if len(idents) != 2 else len(idents)
+
+    job = scheduler.add_job(unsafe, "interval", hours=1)
+    scheduler._executors["default"].submit_job(job, [datetime.now(timezone.utc)] * 3)
+    recorder: Recorder = scheduler.recorder  # type: ignore[attr-defined]
+    ended = recorder.wait(EVENT_JOB_EXECUTED, 3, job.id)
+    assert [event.retval for event in ended] == [1, 2, 3]
+    assert len(set(idents)) == 1
+    assert idents[0] != harness.thread.ident
+
+
 def fail_now() -> None:
     raise ZeroDivisionError("on purpose")
 
