@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
@@ -314,8 +315,8 @@ class GeventExecutor(BaseExecutor):
     def _make_pool(self) -> None:
         self._pool = Pool(self.size)
         self._waiting: deque[tuple[Job, Sequence[datetime]]] = deque()
-        # Greenlets that will take from the queue, but have not begun.
-        self._starting: set[gevent.Greenlet] = set()
+        # The greenlet that will take from the queue, but has not begun.
+        self._follower: gevent.Greenlet | None = None
 
     def start(self, scheduler: BaseScheduler, alias: str) -> None:
         """Begin, on the hub of the scheduler, or else of this thread."""
@@ -326,10 +327,10 @@ class GeventExecutor(BaseExecutor):
     def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
         if not self._open:
             raise RuntimeError("the pool of greenlets has been shut down")
-        if self.when_full == "reject" and len(self._pool) + len(self._waiting) - len(
-            self._starting
-        ) >= (self.size or float("inf")):
-            raise RuntimeError(f"all {self.size} greenlets of the pool are busy")
+        if self.size is not None and self.when_full == "reject":
+            busy = len(self._pool) - (self._follower is not None)
+            if busy + len(self._waiting) >= self.size:
+                raise RuntimeError(f"all {self.size} greenlets of the pool are busy")
         self._waiting.append((job, run_times))
         if _is_here(self._hub):
             self._feed()
@@ -337,29 +338,39 @@ class GeventExecutor(BaseExecutor):
             self._hub.loop.run_callback_threadsafe(self._feed)
 
     def _feed(self) -> None:
-        """Start a greenlet for each run that waits, as long as there is room."""
-        while len(self._waiting) > len(self._starting) and not self._pool.full():
-            greenlet = self._pool.spawn(self._work)
-            self._starting.add(greenlet)
-            greenlet.rawlink(self._ended)
+        """Start a greenlet for the runs that wait, if there is room; it starts the next one."""
+        if self._waiting and self._follower is None and not self._pool.full():
+            self._follower = self._pool.spawn(self._work)
+            self._follower.rawlink(self._ended)
 
     def _ended(self, greenlet: gevent.Greenlet) -> None:
-        self._starting.discard(greenlet)  # if it was killed before it began
+        if greenlet is self._follower:  # it was killed before it began
+            self._follower = None
         self._feed()
 
     def _work(self) -> None:
-        self._starting.discard(getcurrent())
-        if not self._waiting:  # dropped meanwhile
-            return
-        job, run_times = self._waiting.popleft()
-        left = iter(run_times)
-        try:
-            self.run(job, left)
-        except BaseException as error:
-            for run_time in left:
-                self.fail(job, run_time, None, error)
-            if not isinstance(error, GreenletExit):
+        """Run a job; and, as long as jobs do not wait, those that come after it.
+
+        A greenlet costs more than a short job. One that waited has let its follower begin, so
+        that two runs share a greenlet only if the first of them never left it.
+        """
+        self._follower = None
+        enough = time.monotonic() + sys.getswitchinterval()  # then other greenlets have a turn
+        while self._waiting:
+            job, run_times = self._waiting.popleft()
+            self._feed()
+            follower = self._follower
+            left = iter(run_times)
+            try:
+                self.run(job, left)
+            except BaseException as error:
+                for run_time in left:
+                    self.fail(job, run_time, None, error)
+                if isinstance(error, GreenletExit):
+                    return
                 raise
+            if follower is None or self._follower is not follower or time.monotonic() > enough:
+                return
 
     def interrupted(self, error: BaseException) -> None:
         """End the greenlet for what is meant for it or for the program, but not for a timeout."""

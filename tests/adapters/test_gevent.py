@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -316,6 +317,38 @@ def test_the_pool_is_configured_as_text(make: Callable[..., GeventScheduler], to
 def test_wrong_options_of_the_pool(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GeventExecutor(**options)
+
+
+def test_a_run_that_waits_shares_its_greenlet_with_no_other(
+    make: Callable[..., GeventScheduler], told: Told
+) -> None:
+    scheduler = make(executors={"default": GeventExecutor(size=3)})
+    scheduler.start()
+    greenlets = []
+
+    def waits() -> None:
+        greenlets.append(gevent.getcurrent())
+        gevent.sleep(0.001)
+
+    scheduler.add_jobs([{"func": waits} for _ in range(30)])
+    told.wait(EVENT_JOB_EXECUTED, 30)
+    assert len(set(greenlets)) == 30
+
+
+def test_many_short_jobs_let_others_have_a_turn(scheduler: GeventScheduler, told: Told) -> None:
+    turns = []
+
+    def others() -> None:
+        while True:
+            turns.append(len(told.of(EVENT_JOB_EXECUTED)))
+            gevent.sleep(0)
+
+    greenlet = gevent.spawn(others)
+    # Each takes a fifth of the time after which others have a turn, without waiting.
+    scheduler.add_jobs([{"func": time.sleep, "args": [0.001]} for _ in range(40)])
+    told.wait(EVENT_JOB_EXECUTED, 40)
+    greenlet.kill()
+    assert len({turn for turn in turns if 0 < turn < 40}) >= 3
 
 
 def test_runs_are_taken_from_other_threads(scheduler: GeventScheduler, told: Told) -> None:
