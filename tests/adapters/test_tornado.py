@@ -322,10 +322,11 @@ def test_shutdown_waits_for_functions_and_coroutines_and_the_loop_goes_on() -> N
         scheduler.add_job(release.wait)
         await told.came(EVENT_JOB_STARTED, 2)
         closing = scheduler.shutdown()
-        await asyncio.sleep(0.01)
+        release.set()
+        await told.came(EVENT_JOB_EXECUTED)
+        await asyncio.sleep(0.05)
         assert not closing.done()
         finish.set()
-        release.set()
         await asyncio.wait_for(closing, PATIENCE)
         assert len(told.of(EVENT_JOB_EXECUTED)) == 2
         assert told.events[-1].code == EVENT_SCHEDULER_SHUTDOWN
