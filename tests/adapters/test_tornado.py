@@ -553,6 +553,7 @@ LOOPS = {
                 io_loop.start()
             finally:
                 io_loop.run_sync(scheduler.shutdown)
+                io_loop.run_sync(io_loop.asyncio_loop.shutdown_default_executor)
                 io_loop.close()
         """,
 }
