@@ -9,9 +9,8 @@ from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from functools import partial
-from inspect import iscoroutine
 from threading import get_ident
-from types import TracebackType
+from types import CoroutineType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from tocsin.adapters.callback import CallbackScheduler
@@ -19,6 +18,7 @@ from tocsin.callables import maybe_ref, runs_coroutine
 from tocsin.clock import SystemClock
 from tocsin.convert import as_bool
 from tocsin.errors import SchedulerAlreadyRunningError
+from tocsin.events import EVENT_JOB_EXECUTED, EVENT_JOB_STARTED
 from tocsin.executors import BaseExecutor
 from tocsin.scheduler import STATE_STOPPED
 
@@ -386,19 +386,26 @@ class TwistedExecutor(BaseExecutor):
         When a run gives what is to be waited for, give that; None at the end of the run times.
         """
         job = run.job
+        listeners = self._scheduler._listeners
         for run_time in run_times:
-            start = self.begin(job, run_time)
-            if start is None:
-                continue
+            # As in BaseExecutor.run: what nobody hears of costs no call.
+            told = self._logger.isEnabledFor(logging.INFO)
+            if told or job.misfire_grace_time is not None or listeners.mask & EVENT_JOB_STARTED:
+                start = self.begin(job, run_time)
+                if start is None:
+                    continue
+            else:
+                start = self._scheduler.clock.now()
             try:
                 func, args, kwargs = job.call()
-                retval = func(*args, **kwargs)
+                retval = func(*args, **kwargs) if kwargs else func(*args)
             except BaseException as error:
                 self.fail(job, run_time, start, error)
                 continue
-            if retval is not None and (isinstance(retval, Deferred) or iscoroutine(retval)):
+            if retval is not None and isinstance(retval, (Deferred, CoroutineType)):
                 return run_time, start, retval
-            self.succeed(job, run_time, start, retval)
+            if told or listeners.mask & EVENT_JOB_EXECUTED:
+                self.succeed(job, run_time, start, retval)
         return None
 
     def _run_in_reactor(self, run: _Run, run_times: Iterator[datetime]) -> None:
@@ -443,7 +450,7 @@ class TwistedExecutor(BaseExecutor):
 
     def _pending(self, run: _Run, awaited: Any) -> Deferred[Any]:
         """Give the Deferred of what a job gave; in the reactor's thread."""
-        if iscoroutine(awaited):
+        if isinstance(awaited, CoroutineType):
             awaited = Deferred.fromCoroutine(awaited)
         run.pending = awaited
         return cast("Deferred[Any]", awaited)
