@@ -194,6 +194,17 @@ class Job:
             found = self.trigger.next_run(found, now, edge)
         return times
 
+    def _get_run_times(self, now: datetime) -> list[datetime]:
+        """List the run times that are due; what schedulers written for APScheduler 3 call."""
+        edge = edge_of(self._zone())
+        present = edge.instant(now)
+        times = []
+        found = self._next_run
+        while found is not None and found <= present:
+            times.append(self.moment(found))
+            found = self.trigger.next_run(found, present, edge)
+        return times
+
     def modify(self, **changes: Any) -> Job:
         """Change attributes of the job; see `BaseScheduler.modify_job`."""
         self._owner().modify_job(self.id, self._jobstore_alias, **changes)
@@ -248,16 +259,19 @@ class Job:
         """
         approved: dict[str, Any] = {}
         unknown = []
+        calls = False
         for name, value in changes.items():
             check = _CHECKS.get(name)
             if check is not None:
-                approved[name] = check(value)
+                approved[name] = check(value, name)
+                calls = calls or name in _CALL
             elif name == "id":
                 if value != self.id:
                     raise ValueError(f"id: the id of job {self.id!r} can't be changed")
             elif name == "func":
                 approved["func"] = ref_to_obj(value) if isinstance(value, str) else value
                 get_callable_name(approved["func"])
+                calls = True
             elif name == "next_run_time":
                 approved["_next_run"] = self._checked_time(value, changes.get("trigger"))
             else:
@@ -266,7 +280,7 @@ class Job:
             raise AttributeError(
                 f"The following are not modifiable attributes of Job: {', '.join(unknown)}"
             )
-        if not approved.keys().isdisjoint(_CALL):
+        if calls:
             func = approved.get("func") or self.func
             args, kwargs = approved.get("args", self.args), approved.get("kwargs", self.kwargs)
             check_arguments(func, args, kwargs)
@@ -275,6 +289,8 @@ class Job:
     def _checked_time(self, value: Any, trigger: Any) -> int | None:
         if value is None:
             return None
+        if isinstance(value, datetime) and 1 < value.year < 9999 and value.utcoffset() is not None:
+            return _UTC.instant(value)
         zone = getattr(trigger, "timezone", None) or self._zone()
         edge = edge_of(zone)
         return edge.instant(as_datetime(value, zone, "next_run_time"))
@@ -351,61 +367,62 @@ def checked_text(value: Any, name: str) -> str:
     return value
 
 
-def checked_args(value: Any) -> tuple[Any, ...]:
+def checked_args(value: Any, name: str = "args") -> tuple[Any, ...]:
     """Turn positional arguments into a tuple."""
     if type(value) in (tuple, list):
         return tuple(value)
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise TypeError(f"args: a list or tuple of arguments is needed, not {value!r}")
+        raise TypeError(f"{name}: a list or tuple of arguments is needed, not {value!r}")
     return tuple(value)
 
 
-def checked_kwargs(value: Any) -> Mapping[str, Any]:
+def checked_kwargs(value: Any, name: str = "kwargs") -> Mapping[str, Any]:
     """Copy keyword arguments."""
     if isinstance(value, str) or not isinstance(value, Mapping):
-        raise TypeError(f"kwargs: a mapping of arguments is needed, not {value!r}")
+        raise TypeError(f"{name}: a mapping of arguments is needed, not {value!r}")
     return dict(value) if value else NO_KWARGS
 
 
-def checked_trigger(value: Any) -> BaseTrigger:
+def checked_trigger(value: Any, name: str = "trigger") -> BaseTrigger:
     """Refuse what is no trigger."""
     if not isinstance(value, BaseTrigger):
-        raise TypeError(f"trigger: an instance of a trigger is needed, not {value!r}")
+        raise TypeError(f"{name}: an instance of a trigger is needed, not {value!r}")
     return value
 
 
-def checked_grace(value: Any) -> float | None:
+def checked_grace(value: Any, name: str = "misfire_grace_time") -> float | None:
     """Turn a grace time, None or seconds or a timedelta, into seconds."""
     if value is None:
         return None
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if as_number(value, "misfire_grace_time") <= 0:
+    if as_number(value, name) <= 0:
         raise ValueError(
-            f"misfire_grace_time: {value!r} is not positive; it is a number of seconds,"
+            f"{name}: {value!r} is not positive; it is a number of seconds,"
             " or None for no limit"
         )
     return value  # type: ignore[no-any-return]
 
 
-def checked_instances(value: Any) -> int:
+def checked_instances(value: Any, name: str = "max_instances") -> int:
     """Refuse what is no positive whole number."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"max_instances: a whole number is needed, not {value!r}")
+        raise TypeError(f"{name}: a whole number is needed, not {value!r}")
     if value < 1:
-        raise ValueError(f"max_instances: {value} is less than 1")
+        raise ValueError(f"{name}: {value} is less than 1")
     return value
 
 
 #: The parts of a call, by their place in it.
 _CALL = {"func": 0, "args": 1, "kwargs": 2}
-_CHECKS: dict[str, Callable[[Any], Any]] = {
-    "name": lambda value: checked_text(value, "name"),
-    "executor": lambda value: checked_text(value, "executor"),
+#: What turns a new value into one of a slot; it is told the name for its complaint.
+_CHECKS: dict[str, Callable[[Any, str], Any]] = {
+    "name": checked_text,
+    "executor": checked_text,
     "args": checked_args,
     "kwargs": checked_kwargs,
     "trigger": checked_trigger,
     "misfire_grace_time": checked_grace,
-    "coalesce": bool,
+    "coalesce": lambda value, _: bool(value),
     "max_instances": checked_instances,
 }

@@ -91,7 +91,7 @@ class BaseScheduler(ABC):
         prefix: str | tuple[str, ...] | None = config.PREFIXES,
         **options: Any,
     ) -> None:
-        self._lock = threading.RLock()
+        self._list_lock = threading.RLock()
         self._executors: dict[str, BaseExecutor] = {}
         self._jobstores: dict[str, BaseJobStore] = {}
         self._pending: list[tuple[Job, str, bool]] = []
@@ -170,7 +170,7 @@ class BaseScheduler(ABC):
         With ``paused`` no job runs before `resume`. When something fails, all is as before.
         Raises SchedulerAlreadyRunningError.
         """
-        with self._lock:
+        with self._list_lock:
             if self.state != STATE_STOPPED or self._starting:
                 raise SchedulerAlreadyRunningError
             self._starting = True
@@ -205,7 +205,7 @@ class BaseScheduler(ABC):
     def _add_pending(self, state: int) -> None:
         """Add the jobs that wait, and enter a state when none is left."""
         while True:
-            with self._lock:
+            with self._list_lock:
                 batch = self._pending
                 if not batch:
                     self.state = state
@@ -215,7 +215,7 @@ class BaseScheduler(ABC):
                 try:
                     self._add((job,), alias, replace)
                 except BaseException:
-                    with self._lock:
+                    with self._list_lock:
                         self._pending = batch[position:] + self._pending
                     self._take_back(batch[:position])
                     raise
@@ -225,7 +225,7 @@ class BaseScheduler(ABC):
         for job, alias, _ in added:
             self._jobstores[alias].remove_job(job.id)
             job._jobstore_alias = None
-        with self._lock:
+        with self._list_lock:
             self._pending = [*added, *self._pending]
 
     def shutdown(self, wait: bool = True) -> Any:
@@ -233,7 +233,7 @@ class BaseScheduler(ABC):
 
         A job may call it: it is not waited for itself. Raises SchedulerNotRunningError.
         """
-        with self._lock:
+        with self._list_lock:
             if self.state == STATE_STOPPED:
                 raise SchedulerNotRunningError
             self.state = STATE_STOPPED
@@ -262,7 +262,7 @@ class BaseScheduler(ABC):
 
     def pause(self) -> None:
         """Start no more jobs until `resume`; raises SchedulerNotRunningError."""
-        with self._lock:
+        with self._list_lock:
             if self.state == STATE_STOPPED:
                 raise SchedulerNotRunningError
             changed, self.state = self.state != STATE_PAUSED, STATE_PAUSED
@@ -272,7 +272,7 @@ class BaseScheduler(ABC):
 
     def resume(self) -> None:
         """Start jobs again, those first that became due; raises SchedulerNotRunningError."""
-        with self._lock:
+        with self._list_lock:
             if self.state == STATE_STOPPED:
                 raise SchedulerNotRunningError
             changed, self.state = self.state != STATE_RUNNING, STATE_RUNNING
@@ -333,7 +333,7 @@ class BaseScheduler(ABC):
         Raises ValueError when the alias is taken, TypeError for what is no executor.
         """
         made = self._plugin("executors", executor, executor_opts)
-        with self._lock:
+        with self._list_lock:
             self._executors = _with(self._executors, "an executor", alias, made)
         if self.running:
             made.start(self, alias)
@@ -342,7 +342,7 @@ class BaseScheduler(ABC):
 
     def remove_executor(self, alias: str, shutdown: bool = True) -> None:
         """Take an executor out; KeyError if there is none. Its jobs stay, and say so when due."""
-        with self._lock:
+        with self._list_lock:
             self._executors, executor = _without(self._executors, "executor", alias)
             self._loop.executors = self._executors
         if shutdown:
@@ -360,7 +360,7 @@ class BaseScheduler(ABC):
         _with(self._jobstores, "a job store", alias, made)  # refuse it before it is opened
         if self.running:
             made.start(self, alias)
-        with self._lock:
+        with self._list_lock:
             self._jobstores = _with(self._jobstores, "a job store", alias, made)
         self._dispatch_event(SchedulerEvent(EVENT_JOBSTORE_ADDED, alias))
         if self.running:
@@ -369,7 +369,7 @@ class BaseScheduler(ABC):
 
     def remove_jobstore(self, alias: str, shutdown: bool = True) -> None:
         """Take a job store out; KeyError if there is none."""
-        with self._lock:
+        with self._list_lock:
             self._jobstores, store = _without(self._jobstores, "job store", alias)
             self._loop.stores = self._jobstores
         if shutdown:
@@ -441,7 +441,7 @@ class BaseScheduler(ABC):
         ConflictingIdError for an id that is taken unless ``replace_existing``, KeyError for an
         unknown store, LookupError for an unknown trigger or reference.
         """
-        if trigger_args or not isinstance(trigger, BaseTrigger):
+        if trigger_args or BaseTrigger not in type(trigger).__mro__:  # isinstance() of an ABC is slow
             trigger = self._create_trigger(trigger, trigger_args)
         job = creation.make_job(
             self,
@@ -523,7 +523,7 @@ class BaseScheduler(ABC):
     def _place(self, jobs: Sequence[Job], alias: str, replace: bool) -> None:
         """Give jobs to their store, or keep them until the start."""
         if self.state == STATE_STOPPED:
-            with self._lock:
+            with self._list_lock:
                 if self._forked:
                     raise SchedulerNotRunningError(
                         "This scheduler was started in the process that this one was forked from;"
@@ -587,7 +587,12 @@ class BaseScheduler(ABC):
         if self._listeners.mask & EVENT_JOB_ADDED:
             for job in jobs:
                 self._dispatch_event(JobEvent(EVENT_JOB_ADDED, job.id, alias))
-        if earliest < self._wake_at and self.state == STATE_RUNNING:
+        self._wake_by(earliest)
+
+    def _wake_by(self, instant: int) -> None:
+        """Have the scheduler wake up in time for a job that is due then."""
+        if instant < self._wake_at and self.state == STATE_RUNNING:
+            self._wake_at = instant  # one wake-up is enough for all that come until it is served
             self.wakeup()
 
     def _refuse_coroutine(self, job: Job, executor: BaseExecutor) -> None:
@@ -617,9 +622,9 @@ class BaseScheduler(ABC):
     ) -> Job:
         job, alias = self._lookup_job(job_id, jobstore)
         if changes:
-            approved = {**approved, **job.checked(changes)}
+            approved |= job.checked(changes)
         if alias is None:
-            with self._lock:
+            with self._list_lock:
                 job._apply(approved)
             self._dispatch_event(JobEvent(EVENT_JOB_MODIFIED, job_id, None))
             return job
@@ -632,8 +637,8 @@ class BaseScheduler(ABC):
         job = self._jobstores[alias].modify_job(job_id, approved)
         if self._listeners.mask & EVENT_JOB_MODIFIED:
             self._dispatch_event(JobEvent(EVENT_JOB_MODIFIED, job_id, alias))
-        if due is not None and due < self._wake_at and self.state == STATE_RUNNING:
-            self.wakeup()
+        if due is not None:
+            self._wake_by(due)
         return job
 
     def reschedule_job(
@@ -686,7 +691,7 @@ class BaseScheduler(ABC):
     def remove_job(self, job_id: str, jobstore: str | None = None) -> None:
         """Take a job out; JobLookupError without one."""
         alias = None
-        if not (self._pending and self._remove_pending(job_id, jobstore)):
+        if not self._pending or not self._remove_pending(job_id, jobstore):
             alias = self._remove_stored(job_id, jobstore)
         if self.logger.isEnabledFor(logging.INFO):
             self.logger.info("Removed job %s", job_id)
@@ -694,7 +699,7 @@ class BaseScheduler(ABC):
             self._dispatch_event(JobEvent(EVENT_JOB_REMOVED, job_id, alias))
 
     def _remove_pending(self, job_id: str, jobstore: str | None) -> bool:
-        with self._lock:
+        with self._list_lock:
             for position, (job, alias, _) in enumerate(self._pending):
                 if job.id == job_id and jobstore in (None, alias):
                     del self._pending[position]
@@ -716,7 +721,7 @@ class BaseScheduler(ABC):
 
     def remove_all_jobs(self, jobstore: str | None = None) -> None:
         """Take all jobs out, of one store or of all."""
-        with self._lock:
+        with self._list_lock:
             self._pending = [
                 each for each in self._pending if jobstore is not None and each[1] != jobstore
             ]
@@ -758,7 +763,7 @@ class BaseScheduler(ABC):
             raise ValueError(f"status: {status!r} is none of {', '.join(_STATUSES)}")
         jobs: list[Job] = []
         if pending is not False:
-            with self._lock:
+            with self._list_lock:
                 jobs += [job for job, alias, _ in self._pending if jobstore in (None, alias)]
         if pending is not True and self.state != STATE_STOPPED:
             stores = self._stores(jobstore)
@@ -779,7 +784,7 @@ class BaseScheduler(ABC):
     def _lookup_job(self, job_id: str, jobstore: str | None) -> tuple[Job, str | None]:
         """Give a job and the alias of its store, which is None while it waits."""
         if self._pending:
-            with self._lock:
+            with self._list_lock:
                 for job, alias, _ in self._pending:
                     if job.id == job_id and jobstore in (None, alias):
                         return job, None
@@ -897,7 +902,7 @@ class BaseScheduler(ABC):
 
     def _after_fork(self) -> None:
         """Be stopped in a forked child, which has none of the threads, and say so when used."""
-        self._lock = threading.RLock()
+        self._list_lock = threading.RLock()
         self._listeners.after_fork()
         self._forked = True
         self._starting = False

@@ -152,7 +152,7 @@ class EveryOther(BaseTrigger):
 
     __slots__ = "jitter", "period"
 
-    def __init__(self, period, jitter=None):
+    def __init__(self, period, jitter=None, timezone=None):
         self.period = timedelta(seconds=period)
         self.jitter = jitter
 
@@ -306,6 +306,36 @@ class OwnScheduler(BaseScheduler):
     def find(self, job_id):
         with self._jobstores_lock:
             return self._lookup_job(job_id, None)
+
+
+class Exclusive(BackgroundScheduler):
+    """Goes through the due jobs by itself, under a lock that several processes might share."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._lock = threading.Lock()
+
+    def _process_jobs(self):
+        now = datetime.now(self.timezone)
+        earliest = None
+        with self._lock, self._jobstores_lock:
+            for alias, store in self._jobstores.items():
+                for job in store.get_due_jobs(now):
+                    times = job._get_run_times(now)
+                    try:
+                        self._lookup_executor(job.executor).submit_job(job, times[-1:])
+                    except MaxInstancesReachedError:
+                        self._logger.warning("%s runs already", job)
+                    following = job.trigger.get_next_fire_time(times[-1], now)
+                    if following is None:
+                        self.remove_job(job.id, alias)
+                    else:
+                        job._modify(next_run_time=following)
+                        store.update_job(job)
+                due = store.get_next_run_time()
+                if due is not None and (earliest is None or due < earliest):
+                    earliest = due
+        return None if earliest is None else max((earliest - now).total_seconds(), 0)
 
 
 class Reporting(BackgroundScheduler):
@@ -586,6 +616,43 @@ def scheduler():
         scheduler.shutdown()
     except SchedulerNotRunningError:
         seen.append("not running")
+    return seen
+
+
+@scenario
+def exclusive_scheduler():
+    stores = {"default": MemoryJobStore(), "sqlite": SqliteJobStore(":memory:")}
+    scheduler = Exclusive(timezone="UTC", jobstores=stores)
+    scheduler.add_job(note, "interval", seconds=0.05, args=["memory"], id="a")
+    scheduler.add_job(note, args=["once"], id="b", jobstore="sqlite")
+    scheduler.start()
+    found = ran(6)
+    scheduler.add_job(note, args=["late"], id="c", jobstore="sqlite")
+    found += ran(3)
+    left = [job.id for job in scheduler.get_jobs()]
+    scheduler.shutdown()
+    ran(0)
+    return [found.count("once"), found.count("late"), "memory" in found, left]
+
+
+@scenario
+def entry_points():
+    """Plug-ins that the distribution of the strangers declares in APScheduler's groups."""
+    scheduler = BackgroundScheduler(
+        {
+            "apscheduler.jobstores.default": {"type": "strangers-sqlite", "path": ":memory:"},
+            "apscheduler.executors.default": {"type": "strangers-threads"},
+        },
+        timezone="UTC",
+    )
+    scheduler.add_jobstore("strangers-sqlite", "more", path=":memory:")
+    scheduler.add_executor("strangers-threads", "more")
+    scheduler.start()
+    job = scheduler.add_job(note, "strangers-other", period=0.01, args=[1], jobstore="more")
+    seen = [ran(1)[:1], str(job.trigger), type(scheduler._jobstores["default"]).__name__]
+    seen.append(type(scheduler._executors["more"]).__name__)
+    scheduler.shutdown()
+    ran(0)
     return seen
 
 
