@@ -174,6 +174,12 @@ class BaseScheduler(scheduler.BaseScheduler):
             trigger = _TRIGGERS.get(trigger or "date", trigger)
         return super()._create_trigger(trigger, arguments)
 
+    def _wake_by(self, instant: int) -> None:
+        if type(self)._process_jobs is BaseScheduler._process_jobs:
+            super()._wake_by(instant)
+        elif self.state == scheduler.STATE_RUNNING:
+            self.wakeup()  # who goes through the jobs by himself does not note when he is awake
+
     # The public calls
 
     def start(self, paused: bool = False) -> Any:
