@@ -239,4 +239,8 @@ def __getattr__(name: str) -> Any:
     if name not in _FRAMEWORKS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     native = getattr(import_module(f"tocsin.adapters.{_FRAMEWORKS[name]}"), name)
-    return type(name, (BaseScheduler, native), {"__module__": __name__, "__doc__": native.__doc__})
+    members: dict[str, Any] = {"__module__": __name__, "__doc__": native.__doc__}
+    if name == "QtScheduler":
+        # APScheduler's outlives the event loop, and applications shut it down after that.
+        members["_quit"] = lambda self: None
+    return type(name, (BaseScheduler, native), members)

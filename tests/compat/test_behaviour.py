@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support import compat
 
-PROGRAMS = ("behaviour", "fire_times", "strangers", "utilities")
+PROGRAMS = ("behaviour", "fire_times", "frameworks", "strangers", "utilities")
 
 #: (program, scenario): what tocsin gives at a place where APScheduler gives something else.
 DIFFERENCES: dict[tuple[str, str], dict[Any, Any]] = {
@@ -46,6 +46,15 @@ def test_tocsin_does_what_apscheduler_does(program: str, name: str) -> None:
         expected = type(expected)(expected)
         expected[place] = value
     assert found == expected
+
+
+def test_triggers_have_records_that_fire_as_they_do() -> None:
+    found = compat.given("tocsin", "fire_times", "records", "records")
+    expected = compat.run("tocsin", "fire_times")
+    assert len(found) > 30
+    for name, (fires, is_theirs) in found.items():
+        assert fires == expected[name]
+        assert is_theirs
 
 
 def test_every_difference_is_of_a_scenario() -> None:

@@ -62,6 +62,7 @@ def test_jobs_that_apscheduler_stored_in_django_are_kept_and_run(tmp_path: Path)
     database = str(tmp_path / "db.sqlite")
     left = compat.given("apscheduler", "django_switch", "jobs", database, "leave")
     found = compat.given("tocsin", "django_switch", "jobs", database, "find")
-    assert len(left["jobs"]) == 5
+    # One of them has lost its function: APScheduler's stores would delete it.
+    assert len(left["jobs"]) == 6
     assert found["jobs"] == left["jobs"]
     assert found["ran"] == [["due"]]

@@ -14,12 +14,12 @@ PROGRAMS = Path(__file__).parents[1] / "compat" / "programs"
 SIDES = ("apscheduler", "tocsin")
 
 
-def python(*arguments: str, cwd: Path = PROGRAMS, **environment: str) -> str:
+def python(*arguments: str) -> str:
     """Run Python, which must end well; give what it prints."""
     done = subprocess.run(
         [sys.executable, *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONHASHSEED": "0", **environment},
+        cwd=PROGRAMS,
+        env={**os.environ, "PYTHONHASHSEED": "0", "QT_QPA_PLATFORM": "offscreen"},
         capture_output=True,
         text=True,
         timeout=120,

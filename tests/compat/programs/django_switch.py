@@ -3,6 +3,7 @@
 Usage: with the path of the database and ``leave`` or ``find``.
 """
 
+import pickle
 from datetime import datetime, timedelta, timezone
 
 import django_app
@@ -42,9 +43,21 @@ def leave():
     add(job, "cron", id="paused", hour=3, next_run_time=None)
     past = datetime.now(timezone.utc) - timedelta(hours=1)
     add(job, "date", id="due", run_date=past, args=["due"], misfire_grace_time=None)
+    add(job, "cron", id="gone", year=2080)
     listed = _listed(scheduler)
     scheduler.shutdown()
+    _forget_function("gone")
     return {"jobs": listed}
+
+
+def _forget_function(job_id):
+    """Have a stored job refer to a function that is not there any more."""
+    from django_apscheduler.models import DjangoJob
+
+    row = DjangoJob.objects.get(id=job_id)
+    state = pickle.loads(row.job_state)
+    row.job_state = pickle.dumps({**state, "func": "django_app:moved_elsewhere"})
+    row.save()
 
 
 def find():
