@@ -54,6 +54,7 @@ lint: $(VENV)/tools ## Check style and types.
 	$(BIN)/ruff check --quiet --output-format concise .
 	$(BIN)/ruff format --quiet --check .
 	$(BIN)/mypy -p tocsin
+	$(BIN)/lint-imports --no-logo
 
 test-pure: $(VENV)/tools ## Run the tests on the interpreted engine, all but the packaging.
 	$(RUN_PURE) $(BIN)/pytest -q -n $(WORKERS) -m 'not packaging'
