@@ -141,6 +141,8 @@ class TwistedScheduler(CallbackScheduler):
 
     def _reactor_stops(self) -> Deferred[None]:
         self._trigger = None
+        if self.state == STATE_STOPPED:  # in a forked child
+            return self.closed()
         return self.shutdown(timeout=self.stop_timeout)
 
     def shutdown(self, wait: bool = True, timeout: float | None = None) -> Deferred[None]:
