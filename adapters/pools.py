@@ -11,8 +11,9 @@ import pickle
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from inspect import iscoroutine
@@ -156,27 +157,58 @@ class FuturesExecutor(BaseExecutor):
                 "pool: a pool of processes can't report on runs; use tocsin's ProcessPoolExecutor"
             )
         self.pool = pool
-        self._futures: set[concurrent.futures.Future[None]] = set()
+        self._pending = 0
+        self._settled = threading.Condition(self._mutex)
+        # How many jobs this thread is in the middle of: one within the pool.
+        self._inside = threading.local()
 
     def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
-        future = self.pool.submit(self.run, job, run_times)
         with self._mutex:
-            self._futures.add(future)
-        future.add_done_callback(lambda done: self._done(done, job))
+            self._pending += 1
+        try:
+            future = self.pool.submit(self._work, job, run_times)
+        except BaseException:
+            self._ended()
+            raise
+        future.add_done_callback(partial(self._done, job, run_times))
 
-    def _done(self, future: concurrent.futures.Future[None], job: Job) -> None:
-        with self._mutex:
-            self._futures.discard(future)
+    def _work(self, job: Job, run_times: Sequence[datetime]) -> None:
+        self._inside.jobs = 1
+        try:
+            self.run(job, run_times)
+        finally:
+            self._inside.jobs = 0
+
+    def _done(
+        self, job: Job, run_times: Sequence[datetime], future: concurrent.futures.Future[None]
+    ) -> None:
         if future.cancelled():  # by the pool's owner, before it began
-            self._logger.warning('Run of job "%s" was cancelled by its pool', job)
+            for run_time in run_times:
+                reason = "the owner of the pool cancelled the run"
+                self.fail(job, run_time, None, concurrent.futures.CancelledError(reason))
             self.release(job)
+        self._ended()
+
+    def _ended(self) -> None:
+        with self._mutex:
+            self._pending -= 1
+            self._settled.notify_all()
 
     def shutdown(self, wait: bool = True) -> None:
-        """Leave the pool alone; with ``wait`` return when the jobs in it have ended."""
+        """Leave the pool alone; with ``wait`` return when the jobs in it have ended.
+
+        A job that calls this is not waited for.
+        """
         if wait:
+            mine = getattr(self._inside, "jobs", 0)
             with self._mutex:
-                futures = list(self._futures)
-            concurrent.futures.wait(futures)
+                self._settled.wait_for(lambda: self._pending <= mine)
+
+    def after_fork(self) -> None:
+        """Forget, in a forked child, the runs that only its parent has."""
+        super().after_fork()
+        self._pending = 0
+        self._settled = threading.Condition(self._mutex)
 
 
 class ProcessPoolExecutor(BaseExecutor):
@@ -196,9 +228,14 @@ class ProcessPoolExecutor(BaseExecutor):
         self._options.setdefault("mp_context", multiprocessing.get_context("spawn"))
         self._waiting: deque[tuple[Job, Sequence[datetime]]] = deque()
         self._free: list[concurrent.futures.ProcessPoolExecutor] = []
+        self._dead: list[concurrent.futures.ProcessPoolExecutor] = []
         self._busy = 0
         self._open = False
         self._settled = threading.Condition(self._mutex)
+        # Whether a shutdown waits, which will end the processes.
+        self._awaited = False
+        # How many runs this thread is telling the listeners of; these may call `shutdown`.
+        self._telling = threading.local()
 
     def start(self, scheduler: BaseScheduler, alias: str) -> None:
         """Begin to take jobs; a process is started when it is first needed."""
@@ -232,28 +269,68 @@ class ProcessPoolExecutor(BaseExecutor):
         """Begin the first of the run times that is not too late; `_ended` goes on from there."""
         while times:
             run_time = times.popleft()
-            start = self.begin(job, run_time)
+            with self._reporting():
+                start = self.begin(job, run_time)
             if start is None:
                 continue
             try:
-                call = pool.submit(_call, *job.call())
+                pool, call = self._submit(pool, job)
             except Exception as error:
-                self.fail(job, run_time, start, error)
-                if isinstance(error, BrokenProcessPool):
-                    pool = self._renewed(pool)
+                with self._reporting():
+                    self.fail(job, run_time, start, error)
                 continue
             call.add_done_callback(partial(self._ended, pool, job, run_time, start, times))
             return
+        idle = []
         with self._mutex:
             self._busy -= 1
-            keep = self._open or bool(self._waiting)
-            if keep:
-                self._free.append(pool)
+            self._free.append(pool)
+            if not (self._open or self._waiting or self._awaited):
+                idle, self._free = self._free, []
             self._settled.notify_all()
-        if not keep:
-            pool.shutdown(wait=False)
+        for each in idle:
+            each.shutdown(wait=False)
         self.release(job)
         self._feed()
+
+    def _submit(
+        self, pool: concurrent.futures.ProcessPoolExecutor, job: Job
+    ) -> tuple[concurrent.futures.ProcessPoolExecutor, concurrent.futures.Future[Any]]:
+        func, args, kwargs = job.call()
+        call: tuple[Any, ...] = (
+            _call,
+            func,
+            args,
+            dict(kwargs),
+        )  # a read-only mapping can't be pickled
+        try:
+            return pool, pool.submit(*call)
+        except BrokenProcessPool:  # its process died while it had nothing to do
+            pool = self._replacement(pool)
+            return pool, pool.submit(*call)
+
+    def _replacement(
+        self, dead: concurrent.futures.ProcessPoolExecutor
+    ) -> concurrent.futures.ProcessPoolExecutor:
+        """Make a pool in the place of one whose process has died.
+
+        Python calls us while it holds the lock of the dead one, which must neither be shut down
+        here nor be dropped before that is over: both would hang.
+        """
+        self._logger.warning("A process of the pool has died; starting another")
+        try:
+            threading.Thread(target=dead.shutdown, name="tocsin-dead-pool", daemon=True).start()
+        except RuntimeError:  # the interpreter ends
+            self._dead.append(dead)
+        return self._new_pool()
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        self._telling.runs = getattr(self._telling, "runs", 0) + 1
+        try:
+            yield
+        finally:
+            self._telling.runs -= 1
 
     def _ended(
         self,
@@ -266,36 +343,37 @@ class ProcessPoolExecutor(BaseExecutor):
     ) -> None:
         """Report how a run ended; called in a thread of its pool."""
         error = call.exception()
-        if error is not None:
-            self.fail(job, run_time, start, error)
-            if isinstance(error, BrokenProcessPool):
-                pool = self._renewed(pool)
-        else:
-            problem, trace, retval = call.result()
-            if problem is None:
-                self.succeed(job, run_time, start, retval)
+        with self._reporting():
+            if error is not None:
+                self.fail(job, run_time, start, error)
             else:
-                self.fail(job, run_time, start, problem, trace)
+                problem, trace, retval = call.result()
+                if problem is None:
+                    self.succeed(job, run_time, start, retval)
+                else:
+                    self.fail(job, run_time, start, problem, trace)
+        if isinstance(error, BrokenProcessPool):
+            pool = self._replacement(pool)
         self._run_next(pool, job, times)
-
-    def _renewed(
-        self, pool: concurrent.futures.ProcessPoolExecutor
-    ) -> concurrent.futures.ProcessPoolExecutor:
-        """Put a new process in the place of one that has died."""
-        self._logger.warning("A process of the pool has died; starting another")
-        pool.shutdown(wait=False)
-        return self._new_pool()
 
     def shutdown(self, wait: bool = True) -> None:
         """Take no more jobs; with ``wait`` return when those that run or wait have ended.
 
-        Without, those that wait are dropped, each with an error event.
+        Without, those that wait are dropped, each with an error event. A run whose event's
+        listener calls this is not waited for.
         """
+        mine = getattr(self._telling, "runs", 0)
         with self._mutex:
             self._open = False
+            dropped: Sequence[tuple[Job, Sequence[datetime]]] = ()
             if wait:
-                self._settled.wait_for(lambda: not self._busy and not self._waiting)
-            dropped, self._waiting = self._waiting, deque()
+                self._awaited = True
+                self._settled.wait_for(
+                    lambda: self._busy <= mine and (not self._waiting or mine >= self.max_workers)
+                )
+                self._awaited = False
+            else:
+                dropped, self._waiting = self._waiting, deque()
             pools, self._free = self._free, []
         for job, run_times in dropped:
             for run_time in run_times:

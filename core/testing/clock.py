@@ -32,7 +32,7 @@ class FakeClock:
     def time(self) -> datetime:
         """The time as a datetime in UTC."""
         moment = _UTC.moment(self._now)
-        assert moment is not None  # noqa: S101  # it came from a datetime
+        assert moment is not None  # it came from a datetime
         return moment
 
     def call_at(self, instant: int, function: Callable[[], Any]) -> int:

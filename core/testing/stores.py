@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
@@ -231,7 +231,10 @@ class JobStoreCompliance:
     def test_a_batch_may_replace(self) -> None:
         self.add(self.job("old", 1), self.job("other", 2))
         replaced = self.add(
-            self.job("new", 3), self.job("old", 4, args=("fresh",)), self.job("new", 5), replace=True
+            self.job("new", 3),
+            self.job("old", 4, args=("fresh",)),
+            self.job("new", 5),
+            replace=True,
         )
         assert replaced == [False, True, True]
         assert self.ids() == ["other", "old", "new"]
@@ -313,7 +316,7 @@ class JobStoreCompliance:
         assert list(self.claim(9)) == ["one"]
 
     def test_what_is_not_there_is_said_so(self) -> None:
-        calls = {
+        calls: dict[str, Callable[[], Any]] = {
             "remove_job": lambda: self.store.remove_job("nobody"),
             "update_job": lambda: self.store.update_job(self.job("nobody")),
             "modify_job": lambda: self.store.modify_job("nobody", {"name": "x"}),

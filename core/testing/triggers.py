@@ -140,15 +140,17 @@ class TriggerCompliance:
             assert "\n" not in text
 
     def test_a_scheduler_runs_its_jobs_at_its_fire_times(self) -> None:
-        started = []
-        clock, scheduler = self._schedule(lambda: started.append(clock.time), coalesce=False)
+        started: list[datetime] = []
+        clock = FakeClock(self.start)
+        scheduler = self._schedule(clock, lambda: started.append(clock.time), coalesce=False)
         clock.advance_to(self.times[-1])
         assert started == self.times
         scheduler.shutdown()
 
     def test_a_scheduler_that_slept_runs_it_once(self) -> None:
         events: list[Any] = []
-        clock, scheduler = self._schedule(lambda: None, coalesce=True)
+        clock = FakeClock(self.start)
+        scheduler = self._schedule(clock, lambda: None, coalesce=True)
         scheduler.add_listener(events.append, EVENT_JOB_EXECUTED | EVENT_JOB_COALESCED)
         clock.set_time(self.times[-1])
         clock.advance(0)
@@ -160,13 +162,12 @@ class TriggerCompliance:
             assert _utc(merged.last_run_time) == self.times[-1]
         scheduler.shutdown()
 
-    def _schedule(self, func: Any, coalesce: bool) -> tuple[FakeClock, FakeScheduler]:
-        """Start a scheduler with one job, at the time ``start``."""
-        clock = FakeClock(self.start)
+    def _schedule(self, clock: FakeClock, func: Any, coalesce: bool) -> FakeScheduler:
+        """Start a scheduler with one job."""
         scheduler = FakeScheduler(clock=clock, timezone=timezone.utc)
         scheduler.start()
         scheduler.add_job(func, self.trigger, coalesce=coalesce)
-        return clock, scheduler
+        return scheduler
 
 
 def _utc(moment: datetime | None) -> datetime | None:

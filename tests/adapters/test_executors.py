@@ -6,17 +6,18 @@ import concurrent.futures
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ClassVar
 
 import pytest
+from support.processes import kill_once, kill_when, lock, puzzle
 from support.schedulers import (
     AsyncIOHarness,
     GeventHarness,
     Harness,
     LoopHarness,
+    QtHarness,
     TornadoHarness,
     TwistedHarness,
 )
@@ -52,7 +53,7 @@ class TestDebugExecutor(ExecutorCompliance):
             scheduler.clock.advance(0)
         scheduler.wakeup()
         scheduler.clock.advance(1)
-        assert [(event.job_id, event.code) for event in events][0] == ("bad", EVENT_JOB_ERROR)
+        assert [event.job_id for event in events if event.code == EVENT_JOB_ERROR] == ["bad"]
         scheduler.shutdown()
 
 
@@ -129,15 +130,15 @@ class TestProcessPoolExecutor(PoolCompliance):
         self.submit(job)
         (first,) = self.wait(EVENT_JOB_EXECUTED, job.id)
         os.kill(first.retval, signal.SIGKILL)
-        self.until(lambda: not alive(first.retval))
+        self.until(lambda: not [each for each in threading.enumerate() if minds_processes(each)])
         self.submit(job)
         last = self.wait(ENDED, job.id, 2)[-1]
         assert last.code == EVENT_JOB_EXECUTED
         assert last.retval != first.retval
 
-    @pytest.mark.parametrize("func", ["lock", "puzzle"])
-    def test_a_result_that_does_not_arrive_is_an_error(self, func: str) -> None:
-        job, after = self.job(globals()[func]), self.job(give, 1)
+    @pytest.mark.parametrize("func", [lock, puzzle])
+    def test_a_result_that_does_not_arrive_is_an_error(self, func: Any) -> None:
+        job, after = self.job(func), self.job(give, 1)
         self.submit(job)
         assert self.wait(ENDED, job.id)[0].code == EVENT_JOB_ERROR
         self.submit(after)
@@ -170,43 +171,12 @@ class TestProcessPoolExecutor(PoolCompliance):
         }
 
 
-def kill_when(path: str) -> None:
-    while not os.path.exists(path):
-        time.sleep(0.005)
-    os.kill(os.getpid(), signal.SIGKILL)
+def minds_processes(thread: threading.Thread) -> bool:
+    """Tell the thread of a pool that ends when it has found its process dead."""
+    return type(thread).__name__ == "_ExecutorManagerThread"
 
 
-def kill_once(path: str) -> None:
-    if not os.path.exists(path):
-        with open(path, "x"):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-def lock() -> Any:
-    return threading.Lock()
-
-
-class Puzzle:
-    """What is pickled well and can't be read."""
-
-    def __reduce__(self) -> Any:
-        return int, ("no number",)
-
-
-def puzzle() -> Any:
-    return Puzzle()
-
-
-def alive(process: int) -> bool:
-    """Tell whether a child of this process runs; a zombie does not."""
-    try:
-        with open(f"/proc/{process}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-class InHarness(PoolCompliance):
+class InHarness:
     """An executor under the scheduler of its framework."""
 
     kind: ClassVar[type[Harness]]
@@ -229,14 +199,14 @@ class InHarness(PoolCompliance):
         self.harness.close()
 
 
-class TestAsyncIOExecutor(InHarness):
+class TestAsyncIOExecutor(InHarness, PoolCompliance):
     kind = AsyncIOHarness
 
     def make_executor(self) -> BaseExecutor:
         return AsyncIOExecutor(max_workers=4)
 
 
-class TestTornadoExecutor(InHarness):
+class TestTornadoExecutor(InHarness, PoolCompliance):
     kind = TornadoHarness
 
     def make_executor(self) -> BaseExecutor:
@@ -245,7 +215,7 @@ class TestTornadoExecutor(InHarness):
         return TornadoExecutor()
 
 
-class TestTwistedExecutor(InHarness):
+class TestTwistedExecutor(InHarness, PoolCompliance):
     kind = TwistedHarness
 
     def make_executor(self) -> BaseExecutor:
@@ -254,7 +224,7 @@ class TestTwistedExecutor(InHarness):
         return TwistedExecutor()
 
 
-class TestGeventExecutor(InHarness):
+class TestGeventExecutor(InHarness, PoolCompliance):
     kind = GeventHarness
     contains_all_errors = False  # SystemExit and Ctrl-C go to the main greenlet
 
@@ -265,3 +235,23 @@ class TestGeventExecutor(InHarness):
 
         self.nap = gevent.sleep
         return GeventExecutor(4)
+
+
+class TestReactorExecutor(InHarness, ExecutorCompliance):
+    """Twisted's, with all jobs in the reactor's thread."""
+
+    kind = TwistedHarness
+
+    def make_executor(self) -> BaseExecutor:
+        from tocsin.adapters import TwistedExecutor
+
+        return TwistedExecutor(threads=False)
+
+
+class TestQtExecutor(InHarness, ExecutorCompliance):
+    kind = QtHarness
+
+    def make_executor(self) -> BaseExecutor:
+        from tocsin.adapters import QtExecutor
+
+        return QtExecutor()
