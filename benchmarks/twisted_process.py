@@ -77,7 +77,7 @@ def dispatch(jobs: int, rounds: int, sides: list[str]) -> Iterator[Any]:
                     reactor.callFromThread(done.callback, time.time())
 
             gc.collect()
-            patience = 4e-4 if side == "APScheduler" else 5e-5
+            patience = 6e-4 if side == "APScheduler" else 1e-4
             due = time.time() + 0.2 + jobs * patience
             plan(side, schedulers, due, jobs, job)
             assert time.time() < due, f"{side}: planned too late"
