@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
-CRONTAB ?= examples/crontab
+FILE ?= examples/schedule.toml
+FOR ?= 15s
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
@@ -20,7 +21,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 help: ## List the targets and variables.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
-	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) CRONTAB=$(CRONTAB) WORKERS=$(WORKERS)"
+	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) FILE=$(FILE) FOR=$(FOR) WORKERS=$(WORKERS)"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
@@ -45,8 +46,8 @@ $(VENV)/tools: pyproject.toml | $(VENV)/built
 
 build: $(VENV)/built ## Make the virtual environment and compile the engine.
 
-run: build ## Print the next fire times of a crontab: make run CRONTAB=path.
-	@$(BIN)/tocsin next --file "$(CRONTAB)"
+run: build ## Run a schedule or a crontab for a while: make run FILE=path FOR=1m.
+	@$(BIN)/tocsin run "$(FILE)" --for "$(FOR)"
 
 test: lint test-pure test-compiled ## Build, check style and types, run all tests, pure and compiled.
 

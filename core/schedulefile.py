@@ -69,20 +69,35 @@ class ScheduleFile:
         Raises ConfigError that names the job and the key, KeyError for an unknown job store.
         """
         stores: dict[str, list[dict[str, Any]]] = {}
-        for job_id, entry in self.jobs.items():
-            where = f'{self.path}: job "{job_id}"'
-            try:
-                made = _job(scheduler, dict(entry))
-                store = made.pop("jobstore", "default")
-                creation.make_job(scheduler, **made)
-            except (ImportError, LookupError, TypeError, ValueError) as error:
-                raise ConfigError(where, str(error)) from error
-            stores.setdefault(store, []).append(made)
+        for made in self.made_for(scheduler).values():
+            stores.setdefault(made.pop("jobstore", "default"), []).append(made)
         return [
             job
             for store, jobs in stores.items()
             for job in scheduler.add_jobs(jobs, jobstore=store, replace_existing=True)
         ]
+
+    def made_for(self, scheduler: BaseScheduler) -> dict[str, dict[str, Any]]:
+        """Give the arguments of `add_job` for each job by its id, the triggers made.
+
+        Raises ConfigError that names the job and the key.
+        """
+        jobs = {}
+        for job_id, entry in self.jobs.items():
+            try:
+                made = _job(scheduler, dict(entry))
+                arguments = {key: value for key, value in made.items() if key != "jobstore"}
+                creation.make_job(scheduler, **arguments)
+            except (ImportError, LookupError, TypeError, ValueError) as error:
+                raise ConfigError(f'{self.path}: job "{job_id}"', str(error)) from error
+            jobs[job_id] = made
+        return jobs
+
+
+def schedule_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the keys of a job's entry that say when it runs."""
+    others = (*_COMMON, *_OWN, *(key for keys in _OWN.values() for key in keys))
+    return {key: value for key, value in entry.items() if key not in others}
 
 
 def load(path: str | os.PathLike[str]) -> ScheduleFile:

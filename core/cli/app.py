@@ -7,6 +7,7 @@ import click
 import tocsin
 from tocsin.cli.as_apscheduler import as_apscheduler
 from tocsin.cli.next import next_command
+from tocsin.cli.run import run_command
 
 _ENGINE = "compiled" if tocsin.COMPILED else "pure Python"
 
@@ -22,3 +23,4 @@ def app() -> None:
 
 app.add_command(as_apscheduler)
 app.add_command(next_command)
+app.add_command(run_command)

@@ -78,15 +78,17 @@ def test_commands_in_the_prose() -> None:
     commands = set(re.findall(r"`((?:make|tocsin) [^`]+)`", prose))
     assert commands == {
         "make help",
-        "make run CRONTAB=path",
+        "make run FILE=path FOR=1h",
         "make run PYTHON=python3.12",
         "tocsin --version",
         "tocsin next",
+        "tocsin run",
     }
     check_make("make help")
-    check_make("make run CRONTAB=examples/crontab")
+    check_make("make run FILE=examples/crontab FOR=1h")
     assert shell("tocsin --version").stdout.startswith(f"tocsin {tocsin.__version__}, ")
     assert shell("tocsin next --help").returncode == 0
+    assert shell("tocsin run --help").returncode == 0
 
 
 def test_links_lead_somewhere() -> None:

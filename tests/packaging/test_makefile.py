@@ -20,21 +20,23 @@ def make(folder: Path, *arguments: str, check: bool = True) -> tuple[int, str]:
 
 def test_run_on_a_fresh_machine_and_again(tmp_path: Path) -> None:
     folder = copy_sources(tmp_path / "fresh")
-    _, first = make(folder, "run")
+    _, first = make(folder, "run", "FOR=3s")
     assert "pip" in first
     assert "pure Python engine" in first
-    assert "30 2 * * *  /usr/local/bin/rotate-logs  (examples/crontab:" in first
+    assert "  running 5 jobs of examples/schedule.toml for 3 s" in first
+    assert "  greet  | Hello from the shell" in first
+    assert first.endswith("stopped\n")
 
-    _, second = make(folder, "run")
-    assert second.startswith("30 2 * * *  /usr/local/bin/rotate-logs")
+    _, second = make(folder, "run", "FOR=0")
+    assert "  running 5 jobs" in second.splitlines()[0]
     assert "install" not in second
 
     mine = folder / "my crontab"
     mine.write_text("0 5 * * * /bin/mine\n")
-    _, other = make(folder, "run", f"CRONTAB={mine}")
-    assert other.startswith(f"0 5 * * *  /bin/mine  ({mine}:1)\n")
+    _, other = make(folder, "run", f"FILE={mine}", "FOR=0")
+    assert f"  running 1 jobs of {mine} for 0 s\n" in other
     mine.write_text("0 25 * * * /bin/mine\n")
-    code, refused = make(folder, "run", f"CRONTAB={mine}", check=False)
+    code, refused = make(folder, "run", f"FILE={mine}", check=False)
     assert code != 0
     assert f"{mine}:1:3: hour: '25'" in refused
 

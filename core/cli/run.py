@@ -1,0 +1,285 @@
+"""``tocsin run``: run the jobs of a file until told to stop."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from datetime import datetime, timezone
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from tocsin.cli.plan import Plan
+from tocsin.cli.shell import Shell
+from tocsin.events import (
+    EVENT_JOB_BROKEN,
+    EVENT_JOB_COALESCED,
+    EVENT_JOB_ERROR,
+    EVENT_JOB_EXECUTED,
+    EVENT_JOB_MAX_INSTANCES,
+    EVENT_JOB_MISSED,
+    EVENT_JOB_STARTED,
+    EVENT_JOBSTORE_ERROR,
+    NAMES,
+    SchedulerEvent,
+)
+from tocsin.schedulefile import CommandFailed
+
+_TOLD = (
+    EVENT_JOB_STARTED
+    | EVENT_JOB_EXECUTED
+    | EVENT_JOB_ERROR
+    | EVENT_JOB_MISSED
+    | EVENT_JOB_MAX_INSTANCES
+    | EVENT_JOB_COALESCED
+    | EVENT_JOB_BROKEN
+    | EVENT_JOBSTORE_ERROR
+)
+_CUT_OFF = 3
+_STOP, _RELOAD, _ENDED = "stop", "reload", "ended"
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _duration(value: str) -> float:
+    """Read seconds, or numbers with units."""
+    if not re.fullmatch(r"\d+(\.\d+)?|(\d+(\.\d+)?[smhd])+", value):
+        raise click.BadParameter(f"{value!r} is not a duration such as 15, 90s, 1.5h or 1m30s")
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", value)
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+@click.command("run")
+@click.argument(
+    "path", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@click.option(
+    "--for",
+    "limit",
+    metavar="DURATION",
+    type=_duration,
+    help="Stop after a time, such as 15, 90s or 1h30m.",
+)
+@click.option(
+    "--grace",
+    metavar="DURATION",
+    type=_duration,
+    default="30s",
+    show_default=True,
+    help="How long the running jobs have to finish at the end; then they are cut off.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line, for each event.")
+@click.option(
+    "--system/--user",
+    default=None,
+    help="The crontab has a column for the user, or none."
+    "  [default: --system for /etc/crontab and /etc/cron.d/*]",
+)
+def run_command(
+    path: Path, limit: float | None, grace: float, as_json: bool, system: bool | None
+) -> None:
+    """Run the jobs of FILE until stopped: a schedule in TOML (*.toml), or else a crontab.
+
+    Jobs are functions (module:function) or commands of the shell. They are kept in memory.
+    SIGTERM and SIGINT (Ctrl-C) stop it: running jobs finish, within the grace time; a second
+    signal ends them at once. SIGHUP reads FILE again: jobs that are the same keep their next
+    run time, and a file that is wrong changes nothing.
+
+    Exit codes: 0 stopped, all jobs had finished; 1 FILE is refused; 2 the command line is
+    wrong; 3 stopped, and running jobs were cut off.
+    """
+    _quieten_logs()
+    calls: SimpleQueue[str] = SimpleQueue()
+    output = _Output(as_json, lambda: calls.put(_STOP))
+    shell = Shell(lambda job_id, line: output.tell("job_output", job_id, line=line))
+    sys.path.insert(0, os.getcwd())
+    # What functions print must not come between the lines of JSON.
+    with redirect_stdout(sys.stderr if as_json else sys.stdout):
+        try:
+            plan = Plan(path, system, shell)
+        except (OSError, ValueError) as error:
+            raise click.ClickException(f"{path} is refused\n{error}") from error
+        code = _Runner(plan, shell, output, calls).run(limit, grace)
+    if code:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # what was cut off would be waited for otherwise
+
+
+def _quieten_logs() -> None:
+    """Have the jobs' own loggers write to stderr, without what our events tell already."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("tocsin.executors").setLevel(logging.CRITICAL)
+    logging.getLogger("tocsin.scheduler").setLevel(logging.ERROR)
+
+
+class _Runner:
+    """A scheduler that signals stop and reload."""
+
+    def __init__(self, plan: Plan, shell: Shell, output: _Output, calls: SimpleQueue[str]) -> None:
+        self.plan = plan
+        self.shell = shell
+        self.output = output
+        self.calls = calls
+
+    def run(self, limit: float | None, grace: float) -> int:
+        """Run until stopped; give the exit code."""
+        scheduler = self.plan.scheduler
+        scheduler.add_listener(self.output.event, _TOLD)
+        signal.signal(signal.SIGTERM, lambda *_: self.calls.put(_STOP))
+        signal.signal(signal.SIGINT, lambda *_: self.calls.put(_STOP))
+        if hasattr(signal, "SIGHUP"):  # not on Windows
+            signal.signal(signal.SIGHUP, lambda *_: self.calls.put(_RELOAD))
+        end = None if limit is None else monotonic() + limit
+        count = len(scheduler.get_jobs())
+        self.output.tell("started", jobs=count, file=str(self.plan.path), stops_after=limit)
+        scheduler.start()
+        while self._next(end) == _RELOAD:
+            self._reload()
+        self.output.tell("stopping", running=self._count_running())
+        threading.Thread(target=self._shut_down, daemon=True).start()
+        end = monotonic() + grace
+        call = self._next(end)
+        while call == _RELOAD:
+            call = self._next(end)
+        if call == _ENDED:
+            self.output.tell("stopped", cut_off=0)
+            return 0
+        self.output.tell("stopped", cut_off=self._count_running())
+        self.shell.kill()
+        return _CUT_OFF
+
+    def _shut_down(self) -> None:
+        self.plan.scheduler.shutdown()
+        self.calls.put(_ENDED)
+
+    def _next(self, end: float | None) -> str:
+        """Wait for a signal, or for the end of a time, which counts as a call to stop."""
+        try:
+            return self.calls.get(timeout=None if end is None else max(0.0, end - monotonic()))
+        except Empty:
+            return _STOP
+
+    def _count_running(self) -> int:
+        executors = self.plan.scheduler.health()["executors"].values()
+        return sum(executor["running"] for executor in executors)
+
+    def _reload(self) -> None:
+        try:
+            changes = self.plan.reload()
+        except (OSError, ValueError) as error:
+            self.output.tell("reload_refused", file=str(self.plan.path), reason=str(error))
+            return
+        self.output.tell("reloaded", file=str(self.plan.path), **vars(changes))
+
+
+class _Output:
+    """Prints events, for people or as JSON; ``closed`` is called when nobody reads any more."""
+
+    def __init__(self, as_json: bool, closed: Callable[[], None]) -> None:
+        self._as_json = as_json
+        self._closed = closed
+        self._lock = threading.Lock()
+        self._out = sys.stdout
+        self._console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+    def tell(self, event: str, job_id: str | None = None, **details: Any) -> None:
+        """Print that something has happened."""
+        now = datetime.now(timezone.utc)
+        try:
+            with self._lock:
+                if self._as_json:
+                    job = {} if job_id is None else {"job": job_id}
+                    record = {"time": now.isoformat(), "event": event, **job, **details}
+                    print(json.dumps(record, default=str), file=self._out, flush=True)
+                else:
+                    self._print(now, event, job_id, details)
+        except BrokenPipeError:
+            self._out = open(os.devnull, "w")  # noqa: SIM115  # as long as the process
+            self._console = Console(file=self._out)
+            self._closed()
+
+    def event(self, event: SchedulerEvent) -> None:
+        """Print an event of the scheduler."""
+        details: dict[str, Any] = {}
+        for name in ("scheduled_run_time", "start", "end", "first_run_time", "last_run_time"):
+            moment = getattr(event, name, None)
+            if moment is not None:
+                details[name] = moment.isoformat()
+        duration = getattr(event, "duration", None)
+        if duration is not None:
+            details["duration"] = duration.total_seconds()
+        retval = getattr(event, "retval", None)
+        if retval is not None:
+            details["retval"] = retval
+        error = getattr(event, "exception", None)
+        if error is not None:
+            details["error"] = f"{type(error).__name__}: {error}"
+            if not isinstance(error, CommandFailed):
+                details["traceback"] = getattr(event, "traceback", None)
+        reason = getattr(event, "reason", None)
+        if reason is not None:
+            details["reason"] = reason
+        self.tell(NAMES[event.code].lower(), getattr(event, "job_id", None), **details)
+
+    def _print(self, now: datetime, event: str, job_id: str | None, details: Any) -> None:
+        style, text = _WORDS[event]
+        line = Text(f"{now.astimezone():%H:%M:%S}", style="dim")
+        if job_id is not None:
+            line.append(f"  {job_id}", style="bold cyan")
+        line.append(f"  {text(details)}", style=style)
+        self._console.print(line)
+
+
+def _counted(details: Any) -> str:
+    return ", ".join(f"{len(ids)} {what}" for what, ids in details.items() if what != "file")
+
+
+def _failed(details: Any) -> str:
+    trace = details.get("traceback")
+    return f"failed: {details['error']}" + (f"\n{trace.rstrip()}" if trace else "")
+
+
+#: How people are told: the style, and the text made of the details.
+_WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "started": (
+        "",
+        lambda d: (
+            f"running {d['jobs']} jobs of {d['file']}"
+            + (f" for {d['stops_after']:g} s" if d["stops_after"] is not None else "")
+        ),
+    ),
+    "stopping": ("", lambda d: f"stopping; {d['running']} jobs are running"),
+    "stopped": (
+        "",
+        lambda d: f"stopped; {d['cut_off']} jobs were cut off" if d["cut_off"] else "stopped",
+    ),
+    "reloaded": ("", lambda d: f"read {d['file']} again: {_counted(d)}"),
+    "reload_refused": (
+        "red",
+        lambda d: f"{d['file']} is refused, the old jobs go on: {d['reason']}",
+    ),
+    "job_output": ("", lambda d: f"| {d['line']}"),
+    "job_started": ("dim", lambda d: "started"),
+    "job_executed": ("green", lambda d: f"finished in {d['duration']:.3f} s"),
+    "job_error": ("red", _failed),
+    "job_missed": ("yellow", lambda d: f"missed: {d['reason']}"),
+    "job_max_instances": ("yellow", lambda d: "skipped: the run before it has not finished"),
+    "job_coalesced": (
+        "yellow",
+        lambda d: f"the runs from {d['first_run_time']} on became the one of {d['last_run_time']}",
+    ),
+    "job_broken": ("red", lambda d: f"set aside: {d['reason']}"),
+    "jobstore_error": ("red", lambda d: f"the job store failed: {d['error']}"),
+}
