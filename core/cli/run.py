@@ -7,13 +7,13 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from datetime import datetime, timezone
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any
 
@@ -49,6 +49,7 @@ _TOLD = (
 )
 _CUT_OFF = 3
 _STOP, _RELOAD, _ENDED = "stop", "reload", "ended"
+_SIGNALS = {"SIGTERM": _STOP, "SIGINT": _STOP, "SIGHUP": _RELOAD}  # the last not on Windows
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -100,8 +101,8 @@ def run_command(
     wrong; 3 stopped, and running jobs were cut off.
     """
     _quieten_logs()
-    calls: SimpleQueue[str] = SimpleQueue()
-    output = _Output(as_json, lambda: calls.put(_STOP))
+    calls = _Calls()
+    output = _Output(as_json, calls.stop)
     shell = Shell(lambda job_id, line: output.tell("job_output", job_id, line=line))
     sys.path.insert(0, os.getcwd())
     # What functions print must not come between the lines of JSON.
@@ -124,10 +125,49 @@ def _quieten_logs() -> None:
     logging.getLogger("tocsin.scheduler").setLevel(logging.ERROR)
 
 
+class _Calls:
+    """What the main thread waits for: signals, and calls of other threads.
+
+    Each is a byte in a socket, a signal's is its number. (A signal that comes just before the
+    interpreter waits for a lock would be heard only when that is over.)
+    """
+
+    def __init__(self) -> None:
+        self._receiver, self._sender = socket.socketpair()
+        self._sender.setblocking(False)
+        self._meanings = {0: _ENDED}
+        for name, meaning in _SIGNALS.items():
+            if hasattr(signal, name):
+                self._meanings[getattr(signal, name)] = meaning
+
+    def take_signals(self) -> None:
+        """Take signals from now on."""
+        for number in self._meanings:
+            if number:
+                signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(self._sender.fileno())
+
+    def stop(self) -> None:
+        """Do what SIGTERM does."""
+        self._sender.send(bytes([signal.SIGTERM]))
+
+    def ended(self) -> None:
+        """Say that all has ended."""
+        self._sender.send(b"\0")
+
+    def get(self, end: float | None) -> str:
+        """Wait for a call; the end of a time counts as one to stop."""
+        self._receiver.settimeout(None if end is None else max(0.0, end - monotonic()))
+        try:
+            return self._meanings[self._receiver.recv(1)[0]]
+        except (TimeoutError, BlockingIOError):
+            return _STOP
+
+
 class _Runner:
     """A scheduler that signals stop and reload."""
 
-    def __init__(self, plan: Plan, shell: Shell, output: _Output, calls: SimpleQueue[str]) -> None:
+    def __init__(self, plan: Plan, shell: Shell, output: _Output, calls: _Calls) -> None:
         self.plan = plan
         self.shell = shell
         self.output = output
@@ -137,22 +177,19 @@ class _Runner:
         """Run until stopped; give the exit code."""
         scheduler = self.plan.scheduler
         scheduler.add_listener(self.output.event, _TOLD)
-        signal.signal(signal.SIGTERM, lambda *_: self.calls.put(_STOP))
-        signal.signal(signal.SIGINT, lambda *_: self.calls.put(_STOP))
-        if hasattr(signal, "SIGHUP"):  # not on Windows
-            signal.signal(signal.SIGHUP, lambda *_: self.calls.put(_RELOAD))
+        self.calls.take_signals()
         end = None if limit is None else monotonic() + limit
         count = len(scheduler.get_jobs())
         self.output.tell("started", jobs=count, file=str(self.plan.path), stops_after=limit)
         scheduler.start()
-        while self._next(end) == _RELOAD:
+        while self.calls.get(end) == _RELOAD:
             self._reload()
         self.output.tell("stopping", running=self._count_running())
         threading.Thread(target=self._shut_down, daemon=True).start()
         end = monotonic() + grace
-        call = self._next(end)
+        call = self.calls.get(end)
         while call == _RELOAD:
-            call = self._next(end)
+            call = self.calls.get(end)
         if call == _ENDED:
             self.output.tell("stopped", cut_off=0)
             return 0
@@ -162,14 +199,7 @@ class _Runner:
 
     def _shut_down(self) -> None:
         self.plan.scheduler.shutdown()
-        self.calls.put(_ENDED)
-
-    def _next(self, end: float | None) -> str:
-        """Wait for a signal, or for the end of a time, which counts as a call to stop."""
-        try:
-            return self.calls.get(timeout=None if end is None else max(0.0, end - monotonic()))
-        except Empty:
-            return _STOP
+        self.calls.ended()
 
     def _count_running(self) -> int:
         executors = self.plan.scheduler.health()["executors"].values()
@@ -205,9 +235,8 @@ class _Output:
                     print(json.dumps(record, default=str), file=self._out, flush=True)
                 else:
                     self._print(now, event, job_id, details)
-        except BrokenPipeError:
-            self._out = open(os.devnull, "w")  # noqa: SIM115  # as long as the process
-            self._console = Console(file=self._out)
+        except (BrokenPipeError, SystemExit):  # rich makes the one into the other
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
             self._closed()
 
     def event(self, event: SchedulerEvent) -> None:
