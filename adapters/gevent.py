@@ -359,7 +359,7 @@ class GeventExecutor(BaseExecutor):
         while self._waiting:
             job, run_times = self._waiting.popleft()
             self._feed()
-            follower = self._follower
+            follower: Any = self._follower
             left = iter(run_times)
             try:
                 self.run(job, left)

@@ -144,29 +144,32 @@ def make_jobs(
     if isinstance(shared.get("func"), str):
         shared["func"] = ref_to_obj(shared["func"])
     if isinstance(shared.get("trigger"), str):
-        others = [name for name in shared if name not in ("func", "trigger", "executor", *RULES)]
+        others = [name for name in shared if name not in _OF_JOB]
         arguments = {name: shared.pop(name) for name in others}
         shared["trigger"] = make_trigger(
             shared["trigger"], arguments, scheduler.timezone, scheduler.now()
         )
+    plain = "func" in shared and _OF_JOB.issuperset(shared)
+    common_args = checked_args(shared.get("args") or ())
+    common_kwargs = checked_kwargs(shared.get("kwargs") or NO_KWARGS)
     made = []
     model: Job | None = None
     checked_shape = None
     for each in jobs:
         if model is not None and _OWN.issuperset(each):
-            func, args, kwargs = model._call
-            if "args" in each:
-                args = checked_args(each["args"])
-            if "kwargs" in each:
-                kwargs = checked_kwargs(each["kwargs"])
+            args = checked_args(each["args"]) if "args" in each else common_args
+            kwargs = checked_kwargs(each["kwargs"]) if "kwargs" in each else common_kwargs
             shape = (len(args), kwargs)
             if shape != checked_shape:
-                check_arguments(func, args, kwargs)
+                check_arguments(model._call[0], args, kwargs)
                 checked_shape = shape
+            trigger: Any = each["trigger"] if "trigger" in each else shared.get("trigger")
+            if BaseTrigger not in type(trigger).__mro__:
+                trigger = make_trigger(trigger, {}, scheduler.timezone, scheduler.now())
             job = Job(
                 scheduler,
-                func,
-                model.trigger,
+                model._call[0],
+                trigger,
                 args,
                 kwargs,
                 checked_text(each["id"], "id") if "id" in each else None,
@@ -179,15 +182,16 @@ def make_jobs(
             )
         else:
             job = _make_of(scheduler, {**shared, **each})
-            if model is None and _OWN.issuperset(each) and "id" not in shared:
+            if model is None and plain and _OWN.issuperset(each) and "id" not in shared:
                 model = job
-                checked_shape = None
         made.append(job)
     return made
 
 
+#: Whatever is not of these is an argument of the trigger.
+_OF_JOB = frozenset(("func", "trigger", "executor", *RULES))
 #: What the jobs of one batch most often have of their own.
-_OWN = frozenset(("id", "args", "kwargs"))
+_OWN = frozenset(("id", "args", "kwargs", "trigger"))
 
 
 def _make_of(scheduler: BaseScheduler, given: dict[str, Any]) -> Job:

@@ -398,8 +398,7 @@ def checked_grace(value: Any, name: str = "misfire_grace_time") -> float | None:
         value = value.total_seconds()
     if as_number(value, name) <= 0:
         raise ValueError(
-            f"{name}: {value!r} is not positive; it is a number of seconds,"
-            " or None for no limit"
+            f"{name}: {value!r} is not positive; it is a number of seconds, or None for no limit"
         )
     return value  # type: ignore[no-any-return]
 

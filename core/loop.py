@@ -148,14 +148,29 @@ class Loop:
                 self.failing_jobs.pop((alias, job.id), None)
         if not claims:
             return
+        executors = self.executors
         steps = iter(zip(claims, store.advance(claims), strict=True))
         try:
             for (job, run_time, following), holds in steps:
-                if holds:
-                    times = several.get(job.id) if several else None
-                    self._start(alias, job, times or [run_time], run_time, now)
-                    if following is None:
-                        self._finished(alias, job)
+                if not holds:
+                    continue
+                # Straight from the trigger: `Job.moment` would be one more call for each run.
+                moments: list[Any] = [job.trigger.moment(run_time, edge)]
+                if several or job.misfire_grace_time is not None:
+                    times = several.get(job.id, [run_time])
+                    moments = self._in_time(alias, job, times, run_time, now)
+                try:
+                    if moments:
+                        executor = executors.get(job.executor)
+                        if executor is None:
+                            raise self._missing(job)
+                        executor.submit_job(job, moments)
+                except MaxInstancesReachedError:
+                    self._too_many(alias, job, moments)
+                except Exception as error:
+                    self._not_started(alias, job, moments, error)
+                if following is None:
+                    self._finished(alias, job)
         except BaseException as error:  # Ctrl-C: what is advanced already can't be started again
             for (job, run_time, following), holds in steps:
                 if holds:
@@ -192,8 +207,10 @@ class Loop:
             upcoming = trigger.next_run(upcoming, now, edge)
         return times, upcoming
 
-    def _start(self, alias: str, job: Job, times: list[int], first: int, now: int) -> None:
-        """Hand the run times that count to the job's executor."""
+    def _in_time(
+        self, alias: str, job: Job, times: list[int], first: int, now: int
+    ) -> list[datetime]:
+        """Give the run times that are within the job's grace time, and report what is lost."""
         if times[0] != first:
             self._coalesced(alias, job, first, times[0])
         grace = job.misfire_grace_time
@@ -203,25 +220,13 @@ class Loop:
                 if instant < earliest:
                     self._late(alias, job, instant, now)
             times = [instant for instant in times if instant >= earliest]
-            if not times:
-                return
-        # Straight from the trigger: `Job.moment` would be one more call for each run.
-        moment, edge = job.trigger.moment, self.scheduler._edge
-        moments: list[Any] = [moment(instant, edge) for instant in times]
-        executor = self.executors.get(job.executor)
-        if executor is None:
-            missing = LookupError(
-                f'no executor is called "{job.executor}"; add it with add_executor, or give the'
-                f" job one of: {', '.join(self.executors)}"
-            )
-            self._not_started(alias, job, moments, missing)
-            return
-        try:
-            executor.submit_job(job, moments)
-        except MaxInstancesReachedError:
-            self._too_many(alias, job, moments)
-        except Exception as error:
-            self._not_started(alias, job, moments, error)
+        return [job.moment(instant) for instant in times]
+
+    def _missing(self, job: Job) -> LookupError:
+        return LookupError(
+            f'no executor is called "{job.executor}"; add it with add_executor, or give the job'
+            f" one of: {', '.join(self.executors)}"
+        )
 
     # What is lost, late or wrong: one log line and one event each.
 

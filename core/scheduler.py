@@ -441,12 +441,14 @@ class BaseScheduler(ABC):
         ConflictingIdError for an id that is taken unless ``replace_existing``, KeyError for an
         unknown store, LookupError for an unknown trigger or reference.
         """
-        if trigger_args or BaseTrigger not in type(trigger).__mro__:  # isinstance() of an ABC is slow
-            trigger = self._create_trigger(trigger, trigger_args)
+        made: Any = trigger
+        # isinstance() is slow where abstract base classes are.
+        if trigger_args or BaseTrigger not in type(trigger).__mro__:
+            made = self._create_trigger(trigger, trigger_args)
         job = creation.make_job(
             self,
             func,
-            trigger,
+            made,
             executor,
             args,
             kwargs,

@@ -16,7 +16,8 @@ from tocsin.stores.base import BaseJobStore
 __all__ = ["MemoryJobStore"]
 
 _UTC = edge_of(timezone.utc)
-#: The handle of a job that is claimed: not in the heap, and not paused either.
+#: The handle of a job that is claimed: not in the heap, and not paused either. Whatever is done
+#: to the job meanwhile gives it another.
 _CLAIMED = -1
 
 
@@ -65,22 +66,21 @@ class MemoryJobStore(BaseJobStore):
 
     def add_jobs(self, jobs: Sequence[Job], replace: bool) -> list[bool]:
         """Add jobs, all or none; tell for each whether it replaced one."""
-        replaced = []
+        replaced: list[bool] = []
         with self._mutex:
-            known = self._jobs
-            if not replace:
-                fresh = set()
-                for job in jobs:
-                    if job.id in known or job.id in fresh:
-                        raise ConflictingIdError(job.id)
-                    fresh.add(job.id)
+            known, push = self._jobs, self._heap.push
             for job in jobs:
                 old = known.get(job.id)
                 if old is not None:
+                    if not replace:
+                        for added in jobs[: len(replaced)]:
+                            del known[added.id]
+                            self._unschedule(added)
+                        raise ConflictingIdError(job.id)
                     self._unschedule(old)
                 known[job.id] = job
                 if job._next_run is not None:
-                    job._handle = self._heap.push(job._next_run, job)
+                    job._handle = push(job._next_run, job)
                 replaced.append(old is not None)
         return replaced
 
@@ -134,40 +134,40 @@ class MemoryJobStore(BaseJobStore):
     def claim(self, now: int, limit: int) -> list[Job]:
         """Take jobs that are due at an instant, the earliest first; O(log n) each."""
         with self._mutex:
-            due = [job for _, job in self._heap.pop_due(now, limit)]
-            for job in due:
+            due = []
+            for _, job in self._heap.pop_due(now, limit):
                 job._handle = _CLAIMED
+                due.append(job)
         return due
 
     def advance(self, claims: Iterable[tuple[Job, int, int | None]]) -> list[bool]:
         """Set the next run time of claimed jobs; O(log n) each."""
         held = []
         with self._mutex:
-            known = self._jobs
             push = self._heap.push
             for job, _, following in claims:
-                holds = job._handle == _CLAIMED and known.get(job.id) is job
+                holds = job._handle == _CLAIMED
                 held.append(holds)
                 if not holds:
                     continue
-                job._next_run = following
                 if following is None:
                     job._handle = None
-                    del known[job.id]
+                    del self._jobs[job.id]
                 else:
+                    job._next_run = following
                     job._handle = push(following, job)
         return held
 
     def release(self, job: Job, run_time: int, until: int) -> None:
         """Give a claimed job back, to be claimed again from ``until``; O(log n)."""
         with self._mutex:
-            if job._handle == _CLAIMED and self._jobs.get(job.id) is job:
+            if job._handle == _CLAIMED:
                 job._handle = self._heap.push(until, job)
 
     def set_aside(self, job: Job, run_time: int, reason: str) -> None:
         """Keep a claimed job, for a reason, but never offer it again until it is changed."""
         with self._mutex:
-            if job._handle == _CLAIMED and self._jobs.get(job.id) is job:
+            if job._handle == _CLAIMED:
                 job._handle = None
                 job._next_run = None
                 job.failure = reason

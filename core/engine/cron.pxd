@@ -16,9 +16,9 @@ cdef class CronSchedule(Schedule):
     cdef int64_t following(self, int64_t instant) except? -1
     @cython.locals(segment=Segment, local=int64_t, found=uint64_t)
     cdef int64_t preceding(self, int64_t instant) except? -1
-    @cython.locals(found=uint64_t, local=int64_t, passed=int64_t, start=int64_t)
+    @cython.locals(found=uint64_t, local=int64_t, passed=int64_t, instant=int64_t, start=int64_t)
     cdef int64_t following_literally(self, Segment segment, uint64_t second) except? -1
-    @cython.locals(found=uint64_t, passed=int64_t, end=int64_t, later=Segment)
+    @cython.locals(found=uint64_t, passed=int64_t, instant=int64_t, end=int64_t, later=Segment)
     cdef int64_t preceding_literally(self, Segment segment, int64_t local) except? -1
     @cython.locals(
         day=uint64_t, date=uint64_t, year=uint64_t, month=uint64_t, bit=uint64_t, days=uint64_t,

@@ -136,9 +136,11 @@ class CronSchedule(Schedule):
             return local - segment.offset
         if segment.end >= civil.forever():
             return civil.forever()
-        passed = segment.end + segment.offset
-        segment = self.zone.at(segment.end)
-        start = segment.start + segment.offset
+        # Where the table of the zone ended, this is the same segment, longer now.
+        instant = segment.end
+        passed = instant + segment.offset
+        segment = self.zone.at(instant)
+        start = instant + segment.offset
         if start < passed:  # a fold, which may go back to before the second
             found = self.next_local(civil.seconds_from_micros(start - 1) + 1)
         while found != 0:
@@ -159,9 +161,10 @@ class CronSchedule(Schedule):
             return local - segment.offset
         if segment.start <= -civil.forever():
             return -civil.forever()
-        passed = segment.start + segment.offset
-        segment = self.zone.at(segment.start - 1)
-        end = segment.end - 1 + segment.offset
+        instant = segment.start
+        passed = instant + segment.offset
+        segment = self.zone.at(instant - 1)
+        end = instant - 1 + segment.offset
         if end >= passed:  # a fold, which may go on to after the local time
             found = self.previous_local(civil.seconds_from_micros(end))
         while found != 0:

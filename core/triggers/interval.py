@@ -109,9 +109,11 @@ class IntervalTrigger(ScheduledTrigger):
 
     def next_run(self, previous: int | None, now: int, edge: Schedule) -> int | None:
         """Do what `get_next_fire_time` does, on instants."""
-        if previous is None or self._spread:
+        if self._spread:
             return super().next_run(previous, now, edge)
         schedule = self._schedule
+        if previous is None:
+            return schedule.next(now - 1)
         found = previous + schedule.step
         return None if found > schedule.last or found >= _LONGEST else found
 

@@ -102,7 +102,8 @@ def run_until(folder: Path, printed: list[str], code: int, *command: str | Path)
         line = process.stdout.readline()
         assert line, f"{missing} did not come: {output}"
         output += line
-        missing = [text for text in missing if text not in line]
+        # Lines of several threads may run into each other, but not their texts.
+        missing = [text for text in missing if text not in output]
     process.send_signal(signal.SIGTERM if code else signal.SIGINT)
     output += process.communicate()[0]
     watchdog.cancel()

@@ -25,9 +25,11 @@ class SQLiteStore(BaseJobStore):
         super().__init__()
         self.path = path
         self.lock = RLock()
+        self.database: Any = None
 
     def start(self, scheduler: Any, alias: str) -> None:
         super().start(scheduler, alias)
+        self.shutdown()  # it may be open
         self.database = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
         self.execute("PRAGMA synchronous = OFF")
         self.execute(
@@ -35,7 +37,8 @@ class SQLiteStore(BaseJobStore):
         )
 
     def shutdown(self) -> None:
-        self.database.close()
+        if self.database is not None:
+            self.database.close()
 
     def execute(self, statement: str, *values: Any) -> Any:
         with self.lock:

@@ -257,3 +257,26 @@ def test_the_ends_of_time(mode: str) -> None:
     assert CronTrigger(year=9999, timezone="UTC").next_fire_time(last) is None
     assert CronTrigger(year=1, timezone="UTC").get_next_fire_time(None, first) == first
     assert CronTrigger(year=1, timezone="UTC").previous_fire_time(last) == first
+
+
+@pytest.mark.parametrize("name", ["next_fire_time", "previous_fire_time"])
+@pytest.mark.parametrize("years", [1, 3, 40, 400])
+def test_a_zone_nobody_has_asked_before_gives_the_same(name: str, years: int) -> None:
+    """The table of a zone ends somewhere, and its end is no change of the clocks."""
+    for key in ("Australia/Lord_Howe", "Europe/Berlin", "America/Santiago"):
+        for year in (4, 1000, 1970, 2026, 5000):
+            moment = datetime(year, 1, 1, tzinfo=timezone.utc)
+            there = {"next_fire_time": year + years, "previous_fire_time": year - years}[name]
+            if there < 1:
+                continue
+            expected = None
+            for zone in (ZoneInfo.no_cache(key), ZoneInfo(key), ZoneInfo(key)):
+                trigger = CronTrigger(
+                    year=f"{there},{year}", month=1, hour="*", minute="*", timezone=zone
+                )
+                found = getattr(trigger, name)(moment)
+                assert found is not None
+                assert (found > moment) == (name == "next_fire_time")
+                if expected is not None:
+                    assert instant_of(found) == instant_of(expected)
+                expected = found
