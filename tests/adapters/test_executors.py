@@ -110,6 +110,7 @@ class TestProcessPoolExecutor(PoolCompliance):
         self.wait(EVENT_JOB_EXECUTED, count=4)
         others = [neighbour, *waiting]
         assert self.ends(others) == {job.id: [EVENT_JOB_EXECUTED] for job in others}
+        self.until(lambda: not self.executor.is_full(victim))  # it is told of before it is free
         self.submit(victim)  # once more, and again the pool goes on
         self.wait(EVENT_JOB_ERROR, victim.id, 2)
         after = self.job(give, 1)
