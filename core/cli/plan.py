@@ -114,16 +114,18 @@ class Plan:
             self._remove(job_id)
             return
         arguments = dict(entry.arguments)
+        # Told the time once: a run that becomes due between two looks at the clock would be of
+        # the past for the new schedule, and not yet due by the old one.
+        now = self.scheduler.now()
         job = self.scheduler.get_job(job_id)
         if job is None and old is not None and old.schedule == entry.schedule:
             return  # it has had its last run
-        if (
-            job is not None
-            and old is not None
-            and job._next_run is not None
-            and (job._next_run <= self.scheduler.now() or old.schedule == entry.schedule)
-        ):
-            arguments["next_run_time"] = job.next_run_time
+        due = None if job is None else job._next_run
+        if due is not None and old is not None:
+            if due > now and old.schedule != entry.schedule:
+                due = arguments["trigger"].next_run(None, now, self.scheduler._edge)
+            if due is not None:
+                arguments["next_run_time"] = self.scheduler._edge.moment(due)
         if job is not None and job._jobstore_alias != arguments.get("jobstore", "default"):
             self._remove(job_id)
         self.scheduler.add_job(**arguments, replace_existing=True)
