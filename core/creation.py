@@ -36,6 +36,7 @@ RULES = (
     "coalesce",
     "max_instances",
     "next_run_time",
+    "at_least_once",
 )
 
 
@@ -102,6 +103,7 @@ def make_job(
     coalesce: Any = undefined,
     max_instances: Any = undefined,
     next_run_time: Any = undefined,
+    at_least_once: Any = False,
 ) -> Job:
     """Check the arguments of a job and make it.
 
@@ -126,6 +128,7 @@ def make_job(
         else checked_grace(misfire_grace_time),
         coalesce if coalesce is undefined else bool(coalesce),
         max_instances if max_instances is undefined else checked_instances(max_instances),
+        at_least_once=bool(at_least_once),
     )
     if next_run_time is not undefined:
         job._next_run = job.checked({"next_run_time": next_run_time})["_next_run"]
@@ -179,6 +182,7 @@ def make_jobs(
                 model.coalesce,
                 model.max_instances,
                 model._next_run,
+                model.at_least_once,
             )
         else:
             job = _make_of(scheduler, {**shared, **each})

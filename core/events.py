@@ -35,7 +35,9 @@ EVENT_JOB_COALESCED = 1 << 18
 EVENT_JOB_BROKEN = 1 << 19
 #: A job store failed; the scheduler tries again.
 EVENT_JOBSTORE_ERROR = 1 << 20
-EVENT_ALL = (1 << 21) - 1
+#: A run is lost: the scheduler that had claimed it stopped answering before it had ended.
+EVENT_JOB_LOST = 1 << 21
+EVENT_ALL = (1 << 22) - 1
 
 #: The names of the codes.
 NAMES: dict[int, str] = {
@@ -123,7 +125,7 @@ class JobExecutionEvent(JobEvent):
 
     ``start`` and ``end`` are when it ran (None for a run that never did), ``duration`` the
     time between them. ``traceback`` is the text of the exception's traceback. ``reason`` says
-    why a run was missed.
+    why a run was missed or lost.
     """
 
     def __init__(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
+from tocsin.claims import Claim
 from tocsin.convert import edge_of
 from tocsin.errors import MaxInstancesReachedError
 from tocsin.events import (
@@ -56,6 +57,8 @@ class BaseExecutor(ABC):
         # they do, for that takes one step of a dict and no lock; of others, how often.
         self._alone: dict[tuple[str | None, str], object] = {}
         self._running: dict[tuple[str | None, str], int] = {}
+        # What is to be settled when an instance ends, by store and id.
+        self._claims: dict[tuple[str | None, str], list[Claim]] = {}
         self._mutex = Lock()
 
     def start(self, scheduler: BaseScheduler, alias: str) -> None:
@@ -82,6 +85,9 @@ class BaseExecutor(ABC):
                 if running + (key in self._alone) >= job.max_instances:
                     raise MaxInstancesReachedError(job)
                 self._running[key] = running + 1
+        if type(job._handle) is Claim:
+            with self._mutex:
+                self._claims.setdefault(key, []).append(job._handle)
         try:
             if self._scheduler._listeners.mask & EVENT_JOB_SUBMITTED:
                 self._scheduler._dispatch_event(
@@ -106,15 +112,33 @@ class BaseExecutor(ABC):
             return len(self._alone) + sum(self._running.values())
 
     def is_full(self, job: Job) -> bool:
-        """Tell whether as many instances of a job run as it allows."""
+        """Tell whether as many instances of a job run as it allows, those elsewhere included."""
         key = (job._jobstore_alias, job.id)
-        return (key in self._alone) + self._running.get(key, 0) >= job.max_instances
+        running = (key in self._alone) + self._running.get(key, 0)
+        if type(job._handle) is Claim:
+            running += job._handle.elsewhere
+        return running >= job.max_instances
 
     def release(self, job: Job) -> None:
         """Say that an instance of a job has ended."""
         key = (job._jobstore_alias, job.id)
         if self._alone.pop(key, None) is None:
             self._count_down(key)
+        if type(job._handle) is Claim:
+            self._settle(key, job._handle)
+
+    def _settle(self, key: tuple[str | None, str], claim: Claim | None = None) -> None:
+        """Settle a claim, or the oldest of a job."""
+        with self._mutex:
+            claims = self._claims.get(key, [])
+            if claim is None:
+                claim = claims[0] if claims else None
+            if claim in claims:
+                claims.remove(claim)
+            if not claims:
+                self._claims.pop(key, None)
+        if claim is not None:
+            claim.settle()
 
     def _count_down(self, key: tuple[str | None, str]) -> None:
         with self._mutex:
@@ -202,9 +226,11 @@ class BaseExecutor(ABC):
         scheduler = self._scheduler
         now = scheduler.clock.now()
         grace = job.misfire_grace_time
-        if grace is not None and now - _UTC.instant(run_time) > grace * 1_000_000:
-            self.miss(job, run_time, now)
-            return None
+        if grace is not None:
+            present = scheduler.time_of(job._jobstore_alias)
+            if present - _UTC.instant(run_time) > grace * 1_000_000:
+                self.miss(job, run_time, present)
+                return None
         if self._logger.isEnabledFor(logging.INFO):
             self._logger.info('Running job "%s" (scheduled at %s)', job, run_time)
         if scheduler._listeners.mask & EVENT_JOB_STARTED:
@@ -281,6 +307,7 @@ class BaseExecutor(ABC):
             if key[1] == job_id:
                 if self._alone.pop(key, None) is None:
                     self._count_down(key)
+                self._settle(key)
                 return
 
     def after_fork(self) -> None:
@@ -288,6 +315,7 @@ class BaseExecutor(ABC):
         self._mutex = Lock()
         self._alone = {}
         self._running = {}
+        self._claims = {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"

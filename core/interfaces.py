@@ -76,12 +76,20 @@ class IJobStore(Interface):
         A claim ends with `advance`, `release` or `set_aside`.
         """
 
-    def advance(claims):
+    def advance(claims, several):
         """Set the next run time of claimed jobs; tell for each whether the claim still held.
 
         Each claim is a triple of job, claimed run time and next run time; None ends the job
         and takes it out. A claim no longer holds when the job was changed or removed since.
+        The claimed run time is what will be run, unless ``several`` has others for the job's
+        id; a shared store records them in the same step, until the claim is settled.
         """
+
+    def time(now):
+        """Turn an instant of the scheduler's clock into one of the clock that decides here."""
+
+    def recover(now):
+        """Give the runs that need looking after, for their scheduler is gone; see `Recovered`."""
 
     def release(job, run_time, until):
         """Give a claimed job back, to be claimed again for the same run time from ``until``."""

@@ -50,8 +50,9 @@ class Job:
     ``add_job`` makes it, or `tocsin.records`; nobody else does. Its attributes are read, and
     changed by its methods. With a `MemoryJobStore` it shows the job as it is now, with others
     as it was when it was looked up. ``args`` is a tuple, ``kwargs`` a mapping that may be
-    read-only. ``misfire_grace_time`` is in seconds, None for no limit. ``failure`` says why the
-    scheduler has set the job aside, None if it has not.
+    read-only. ``misfire_grace_time`` is in seconds, None for no limit. ``at_least_once`` has a
+    run that was begun by a scheduler that died begun anew by another one that shares the store.
+    ``failure`` says why the scheduler has set the job aside, None if it has not.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class Job:
         "_jobstore_alias",
         "_next_run",
         "_scheduler",
+        "at_least_once",
         "coalesce",
         "executor",
         "failure",
@@ -77,6 +79,7 @@ class Job:
     misfire_grace_time: float | None
     coalesce: bool
     max_instances: int
+    at_least_once: bool
     failure: str | None
 
     def __init__(
@@ -93,6 +96,7 @@ class Job:
         coalesce: bool = undefined,
         max_instances: int = undefined,
         next_run: int | None = undefined,
+        at_least_once: bool = False,
     ) -> None:
         self.id = f"{_random_bits(128):032x}" if id is None else id
         # One tuple, replaced as a whole, so that no run sees one part of a change.
@@ -104,11 +108,12 @@ class Job:
         self.misfire_grace_time = misfire_grace_time
         self.coalesce = coalesce
         self.max_instances = max_instances
+        self.at_least_once = at_least_once
         self._next_run = next_run
         self.failure = None
         self._scheduler = scheduler
         self._jobstore_alias: str | None = None
-        # The store's own; the MemoryJobStore keeps the entry in its heap here.
+        # The store's own: the entry in the heap of a MemoryJobStore, the `Claim` of a shared one.
         self._handle: Any = None
 
     @property
@@ -330,6 +335,7 @@ class Job:
         self.misfire_grace_time = state["misfire_grace_time"]
         self.coalesce = state["coalesce"]
         self.max_instances = state["max_instances"]
+        self.at_least_once = False
         self.failure = None
         self._scheduler = None
         self._jobstore_alias = None
@@ -424,4 +430,5 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "misfire_grace_time": checked_grace,
     "coalesce": lambda value, _: bool(value),
     "max_instances": checked_instances,
+    "at_least_once": lambda value, _: bool(value),
 }

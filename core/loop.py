@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from tocsin.claims import Claim
 from tocsin.engine.schedule import Schedule
 from tocsin.errors import MaxInstancesReachedError
 from tocsin.events import (
     EVENT_JOB_BROKEN,
     EVENT_JOB_COALESCED,
     EVENT_JOB_ERROR,
+    EVENT_JOB_LOST,
     EVENT_JOB_MAX_INSTANCES,
     EVENT_JOB_MISSED,
     EVENT_JOB_REMOVED,
@@ -105,10 +107,15 @@ class Loop:
             return trouble.retry_at
         claimed: list[Job] = []
         try:
+            if store.shared:
+                self._recover(alias, store, now)
             claimed = store.claim(now, BATCH)
             if claimed:
-                self._hand_over(alias, store, claimed, now)
+                self._hand_over(alias, store, claimed, store.time(now))
             due = now if len(claimed) >= BATCH else store.next_due()
+            if store.poll_interval is not None:
+                poll = now + int(store.poll_interval * _SECOND)
+                due = poll if due is None or due > poll else due
         except Exception as error:
             return self._store_failed(alias, error, now)
         except BaseException:  # Ctrl-C: what was claimed and not advanced is to be had again
@@ -149,7 +156,8 @@ class Loop:
         if not claims:
             return
         executors = self.executors
-        steps = iter(zip(claims, store.advance(claims), strict=True))
+        shared = store.shared
+        steps = iter(zip(claims, store.advance(claims, several), strict=True))
         try:
             for (job, run_time, following), holds in steps:
                 if not holds:
@@ -164,7 +172,11 @@ class Loop:
                         executor = executors.get(job.executor)
                         if executor is None:
                             raise self._missing(job)
+                        if shared and executor.is_full(job):
+                            raise MaxInstancesReachedError(job)
                         executor.submit_job(job, moments)
+                    elif shared:
+                        job._handle.settle()
                 except MaxInstancesReachedError:
                     self._too_many(alias, job, moments)
                 except Exception as error:
@@ -179,6 +191,27 @@ class Loop:
                     if following is None:
                         self._finished(alias, job)
             raise
+
+    def _recover(self, alias: str, store: BaseJobStore, now: int) -> None:
+        """Look after runs whose schedulers are gone: start them anew, or say that they are lost."""
+        for runs in store.recover(now):
+            moments: list[Any] = [self.scheduler._edge.moment(instant) for instant in runs.times]
+            job = runs.job
+            if job is None:
+                self._lost(alias, runs.job_id, moments, runs.reason)
+                continue
+            self.logger.warning(
+                'Run of job "%s" at %s is started here: %s', job, moments[0], runs.reason
+            )
+            try:
+                executor = self.executors.get(job.executor)
+                if executor is None:
+                    raise self._missing(job)
+                executor.submit_job(job, moments)
+            except MaxInstancesReachedError:
+                self._too_many(alias, job, moments)
+            except Exception as error:
+                self._not_started(alias, job, moments, error)
 
     def _waits(self, alias: str, store: BaseJobStore, job: Job, run_time: int, now: int) -> bool:
         """Have the rest of a backlog wait while the part before it keeps all instances busy."""
@@ -263,6 +296,8 @@ class Loop:
             moments[0],
             job.max_instances,
         )
+        if type(job._handle) is Claim:
+            job._handle.settle()
         if self.scheduler.listens(EVENT_JOB_MAX_INSTANCES):
             self.scheduler._dispatch_event(
                 JobSubmissionEvent(EVENT_JOB_MAX_INSTANCES, job.id, alias, moments)
@@ -272,10 +307,20 @@ class Loop:
         self, alias: str, job: Job, moments: list[datetime], error: BaseException
     ) -> None:
         self.logger.error('Run of job "%s" at %s could not be started: %r', job, moments[0], error)
+        if type(job._handle) is Claim:
+            job._handle.settle()
         if self.scheduler.listens(EVENT_JOB_ERROR):
             for moment in moments:
                 self.scheduler._dispatch_event(
                     JobExecutionEvent(EVENT_JOB_ERROR, job.id, alias, moment, exception=error)
+                )
+
+    def _lost(self, alias: str, job_id: str, moments: list[datetime], reason: str) -> None:
+        self.logger.error('Run of job "%s" at %s is lost: %s', job_id, moments[0], reason)
+        if self.scheduler.listens(EVENT_JOB_LOST):
+            for moment in moments:
+                self.scheduler._dispatch_event(
+                    JobExecutionEvent(EVENT_JOB_LOST, job_id, alias, moment, reason=reason)
                 )
 
     def _finished(self, alias: str, job: Job) -> None:

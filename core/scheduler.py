@@ -28,6 +28,7 @@ from tocsin.events import (
     EVENT_EXECUTOR_ADDED,
     EVENT_EXECUTOR_REMOVED,
     EVENT_JOB_ADDED,
+    EVENT_JOB_BROKEN,
     EVENT_JOB_MODIFIED,
     EVENT_JOB_REMOVED,
     EVENT_JOBSTORE_ADDED,
@@ -37,6 +38,7 @@ from tocsin.events import (
     EVENT_SCHEDULER_RESUMED,
     EVENT_SCHEDULER_SHUTDOWN,
     EVENT_SCHEDULER_STARTED,
+    JobBrokenEvent,
     JobEvent,
     JobStoreErrorEvent,
     SchedulerEvent,
@@ -427,6 +429,7 @@ class BaseScheduler(ABC):
         jobstore: str = "default",
         executor: str = "default",
         replace_existing: bool = False,
+        at_least_once: bool = False,
         **trigger_args: Any,
     ) -> Job:
         """Add a job and give its handle. Before the start it is kept until then.
@@ -435,7 +438,8 @@ class BaseScheduler(ABC):
         name of one whose arguments are ``trigger_args``; without one the job runs once, now.
         ``next_run_time`` overrules the trigger for the first run; None adds the job paused.
         ``misfire_grace_time`` (seconds, or None for no limit), ``coalesce`` and
-        ``max_instances`` are by default the scheduler's ``job_defaults``.
+        ``max_instances`` are by default the scheduler's ``job_defaults``. ``at_least_once`` is
+        for stores that schedulers share: a run whose scheduler died is begun anew by another.
 
         Raises TypeError and ValueError, naming the argument, for what is wrong,
         ConflictingIdError for an id that is taken unless ``replace_existing``, KeyError for an
@@ -458,6 +462,7 @@ class BaseScheduler(ABC):
             coalesce,
             max_instances,
             next_run_time,
+            at_least_once,
         )
         self._place([job], jobstore, replace_existing)
         return job
@@ -492,6 +497,7 @@ class BaseScheduler(ABC):
         next_run_time: Any = undefined,
         jobstore: str = "default",
         executor: str = "default",
+        at_least_once: bool = False,
         **trigger_args: Any,
     ) -> Callable[[_Function], _Function]:
         """Decorate a function to add it as a job; a job of the same id is replaced."""
@@ -511,6 +517,7 @@ class BaseScheduler(ABC):
                 jobstore,
                 executor,
                 True,
+                at_least_once,
                 **trigger_args,
             )
             return func
@@ -901,6 +908,25 @@ class BaseScheduler(ABC):
         )
         if self.listens(EVENT_JOBSTORE_ERROR):
             self._dispatch_event(JobStoreErrorEvent(EVENT_JOBSTORE_ERROR, alias, error, retry_in))
+
+    def report_unreadable(self, alias: str, job_id: str, reason: str) -> None:
+        """Say once, by event and log, that a stored job can't be used here; for stores."""
+        if self._loop.broken.get((alias, job_id)) == reason:
+            return
+        self._loop.broken[alias, job_id] = reason
+        self.logger.error(
+            'Job "%s" of job store "%s" can\'t run here and is left as it is: %s',
+            job_id,
+            alias,
+            reason,
+        )
+        if self.listens(EVENT_JOB_BROKEN):
+            self._dispatch_event(JobBrokenEvent(EVENT_JOB_BROKEN, job_id, alias, reason))
+
+    def time_of(self, alias: str | None) -> int:
+        """Give the instant by the clock of a job store, which decides about its jobs."""
+        store = self._jobstores.get(alias or "")
+        return self.now() if store is None else store.time(self.now())
 
     def _after_fork(self) -> None:
         """Be stopped in a forked child, which has none of the threads, and say so when used."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
+from tocsin.claims import Recovered
 from tocsin.convert import edge_of
 from tocsin.errors import ConflictingIdError, JobLookupError
 from tocsin.interfaces import IJobStore
@@ -45,6 +46,10 @@ class BaseJobStore(ABC):
     #: Whether they wait in the sockets of Python alone, which gevent's monkey patching turns
     #: into waiting of the greenlet: no thread is needed, or fit, where they are patched.
     python_sockets: bool = False
+    #: Whether schedulers may share the jobs: each that is claimed has a `Claim` as its handle.
+    shared: bool = False
+    #: How long the loop sleeps at the longest, in seconds, for others may change the jobs.
+    poll_interval: float | None = None
 
     _scheduler: BaseScheduler | None = None
     _alias: str = ""
@@ -136,7 +141,11 @@ class BaseJobStore(ABC):
             return []
         return [job for job in self.get_due_jobs(moment) if self._offered(job) <= now][:limit]
 
-    def advance(self, claims: Iterable[tuple[Job, int, int | None]]) -> list[bool]:
+    def advance(
+        self,
+        claims: Iterable[tuple[Job, int, int | None]],
+        several: Mapping[str, Sequence[int]] = {},
+    ) -> list[bool]:
         """Set the next run time of claimed jobs; tell for each whether the claim still held.
 
         A job that fails here is held back for a second, without its run. Raises what the last
@@ -183,6 +192,14 @@ class BaseJobStore(ABC):
                 current.failure = reason
                 self.update_job(current)
                 self._held().pop(job.id, None)
+
+    def time(self, now: int) -> int:
+        """Turn an instant of the scheduler's clock into one of the clock that decides here."""
+        return now
+
+    def recover(self, now: int) -> Sequence[Recovered]:
+        """Give the runs that need looking after, for their scheduler is gone."""
+        return ()
 
     def next_due(self) -> int | None:
         """Give the instant of the earliest claim to be had, or None."""

@@ -140,7 +140,11 @@ class MemoryJobStore(BaseJobStore):
                 due.append(job)
         return due
 
-    def advance(self, claims: Iterable[tuple[Job, int, int | None]]) -> list[bool]:
+    def advance(
+        self,
+        claims: Iterable[tuple[Job, int, int | None]],
+        several: Mapping[str, Sequence[int]] = {},
+    ) -> list[bool]:
         """Set the next run time of claimed jobs; O(log n) each."""
         held = []
         with self._mutex:

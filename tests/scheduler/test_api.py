@@ -558,7 +558,7 @@ def test_what_an_adapter_offers_keeps_its_contract(name: str) -> None:
 
 
 def test_events_say_what_they_are() -> None:
-    assert len(NAMES) == 21
+    assert len(NAMES) == 22
     assert repr(SchedulerEvent(1)) == "<SchedulerEvent SCHEDULER_STARTED>"
     assert repr(SchedulerEvent(64, "second")) == "<SchedulerEvent JOBSTORE_ADDED alias='second'>"
 

@@ -1,0 +1,69 @@
+"""What a scheduler has claimed of a store that it shares with others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from tocsin.job import Job
+
+
+class Settles(Protocol):
+    """A store that is told when the runs of a claim have ended."""
+
+    def settle(self, claim: Claim) -> None:
+        """Take note that the runs of a claim have ended, or will never begin."""
+
+
+class Claim:
+    """The right to start the runs of one job; the handle of the jobs that a shared store gives.
+
+    ``fence`` is the fencing token: it grows with every claim of the job, and the store refuses
+    what is asked with an old one. ``elsewhere`` counts the instances of the job that ran in
+    other schedulers when it was claimed. ``times`` are the run times that were recorded when
+    the job was advanced; they are the store's until they are settled. ``record`` is what the
+    job was read from.
+    """
+
+    __slots__ = ("elsewhere", "fence", "job_id", "record", "settled", "store", "taken", "times")
+
+    def __init__(
+        self,
+        store: Settles,
+        job_id: str,
+        fence: int,
+        elsewhere: int,
+        taken: float,
+        record: str | None = None,
+    ) -> None:
+        self.store = store
+        self.job_id = job_id
+        self.fence = fence
+        self.elsewhere = elsewhere
+        #: When it was asked for, on the monotonic clock: its lease counts from then.
+        self.taken = taken
+        self.times: Sequence[int] = ()
+        self.record = record
+        self.settled = False
+
+    def settle(self) -> None:
+        """Say that its runs have ended, or will never begin; the second time does nothing."""
+        if self.times and not self.settled:
+            self.settled = True
+            self.store.settle(self)
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """Runs that their scheduler has not settled: it is gone, or could not learn that they are its.
+
+    With a ``job`` they are to be started now, by whoever was given this; without one they are
+    lost, for ``reason``.
+    """
+
+    job_id: str
+    times: Sequence[int]
+    job: Job | None
+    reason: str

@@ -1,0 +1,292 @@
+"""What the stores have in common that keep a job in a row, document or hash of its own."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import Any, NamedTuple
+
+from tocsin.claims import Claim, Recovered
+from tocsin.errors import JobLookupError
+from tocsin.job import Job
+from tocsin.stores.shared import _UNREADABLE, SharedJobStore
+
+__all__ = ["Advance", "ClaimedRow", "OrphanedRuns", "Row", "RowJobStore"]
+
+#: So often a change is tried again that others were quicker with. Each time one of them got on.
+_MOST_TRIES = 100
+
+
+class Row(NamedTuple):
+    """A stored job. ``version`` grows with each change of ``record``; times are instants."""
+
+    id: str
+    next_run: int | None
+    version: int
+    record: str
+
+
+class ClaimedRow(NamedTuple):
+    """A job that was claimed; ``elsewhere`` counts the instances that other members run."""
+
+    id: str
+    next_run: int
+    version: int
+    record: str
+    fence: int
+    elsewhere: int
+
+
+class Advance(NamedTuple):
+    """What becomes of a claimed job: its next run time, and the runs that are recorded.
+
+    ``record`` goes with the runs of a job with ``at_least_once``, and is None otherwise.
+    """
+
+    id: str
+    fence: int
+    next_run: int | None
+    times: Sequence[int]
+    record: str | None
+
+
+class OrphanedRuns(NamedTuple):
+    """The runs of one claim of a member that was expelled.
+
+    With a ``record`` they belong to us now, with a higher ``fence``; without one they are out.
+    """
+
+    id: str
+    times: Sequence[int]
+    fence: int
+    record: str | None
+    member: str
+
+
+class RowJobStore(SharedJobStore):
+    """The base of stores that have one row for each job.
+
+    A row has one instant, ``due_at``, at which somebody must look at it: its next run time, or
+    the end of the lease of whoever has claimed it, or the time until which it was given back;
+    none when it is paused. One index on it serves all. ``fence`` grows with each claim and each
+    change of the next run time; what is asked with an old one is refused.
+
+    Each method that a subclass implements is one atomic step of the server. ``now`` is None
+    when the server's own clock is to be used. Times are instants (microseconds since 1970).
+    """
+
+    #: The earliest instant at which there is something to claim, as we were last told.
+    _known_due: int | None = None
+    _told = False
+
+    def _reset(self) -> None:
+        super()._reset()
+        # Runs that were taken over and can't be begun here as yet.
+        self._unstarted: list[OrphanedRuns] = []
+        self._known_due, self._told = None, False
+
+    @abstractmethod
+    def _row(self, job_id: str) -> Row | None:
+        """Give a row, or None; O(log n)."""
+
+    @abstractmethod
+    def _rows(self) -> list[Row]:
+        """Give all rows by next run time, those without one last; in pages where needed."""
+
+    @abstractmethod
+    def _insert(self, rows: Sequence[Row], replace: bool) -> list[bool]:
+        """Add rows, all or none; tell for each whether it replaced one.
+
+        A row that is replaced gets a higher version and fence, is not claimed any more, and
+        loses no runs. Raises ConflictingIdError without ``replace``; an id may come twice.
+        """
+
+    @abstractmethod
+    def _replace(self, row: Row, moved: bool) -> bool:
+        """Write a record, if the row's version is still ``row.version``, with the next version.
+
+        When ``moved``, the next run time is written as well, claims end, and the fence grows.
+        """
+
+    @abstractmethod
+    def _delete(self, job_id: str) -> bool:
+        """Take a row out, with the runs that would be begun anew; tell whether it was there."""
+
+    @abstractmethod
+    def _delete_all(self) -> None:
+        """Take all rows and runs out; the fence of a row added later is higher nevertheless."""
+
+    @abstractmethod
+    def _claim_rows(self, member: str, now: int | None, limit: int) -> tuple[int, list[ClaimedRow]]:
+        """Claim rows that are due, the earliest first, until a lease from now; O(k log n).
+
+        Give the instant by the clock that decides, too.
+        """
+
+    @abstractmethod
+    def _advance_rows(self, member: str, entries: Sequence[Advance]) -> list[bool]:
+        """Advance rows whose fence is current and record their runs; tell for which it was."""
+
+    @abstractmethod
+    def _release_row(self, job_id: str, fence: int, until: int) -> None:
+        """Give a claimed row back, if its fence is current, to be due again at an instant."""
+
+    @abstractmethod
+    def _earliest(self) -> int | None:
+        """Give the earliest instant at which a row is due, or None; O(log n)."""
+
+    @abstractmethod
+    def _orphans(self, member: str, now: int | None) -> list[OrphanedRuns]:
+        """Expel members whose leases ran out, and take their runs: see `OrphanedRuns`."""
+
+    def _announce(self) -> None:
+        """Wake the other schedulers: they call `_woken`. Without it they see it by polling."""
+
+    # Finding
+
+    def lookup_job(self, job_id: str) -> Job | None:
+        """Give the job of an id, or None; ValueError if it can't be read."""
+        row = self._row(job_id)
+        return None if row is None else self._job(row)
+
+    def get_all_jobs(self) -> list[Job]:
+        """List all jobs that can be read, those that run next first; reports the others."""
+        jobs = []
+        for row in self._rows():
+            try:
+                jobs.append(self._job(row))
+            except ValueError as error:
+                self._unreadable(row.id, error)
+        return jobs
+
+    def _job(self, row: Row) -> Job:
+        return self._restored(row.record, row.next_run, row.version, row.id)
+
+    # Changing
+
+    def add_jobs(self, jobs: Sequence[Job], replace: bool) -> list[bool]:
+        """Add jobs, all or none; tell for each whether it replaced one."""
+        if not jobs:
+            return []
+        rows = [Row(job.id, job._next_run, 1, self._written(job)) for job in jobs]
+        replaced = self._insert(rows, replace)
+        self._tell([row.next_run for row in rows])
+        return replaced
+
+    def modify_job(self, job_id: str, changes: Mapping[str, Any]) -> Job:
+        """Change attributes of a job in one step and give it; JobLookupError without one."""
+        moved = "_next_run" in changes
+        for _ in range(_MOST_TRIES):
+            row = self._row(job_id)
+            if row is None:
+                raise JobLookupError(job_id)
+            job = self._job(row)
+            job._apply(changes)
+            if self._replace(Row(job_id, job._next_run, row.version, self._written(job)), moved):
+                if moved:
+                    self._tell([job._next_run])
+                return job
+        raise RuntimeError(f"job {job_id!r} was changed by others {_MOST_TRIES} times meanwhile")
+
+    def remove_job(self, job_id: str) -> None:
+        """Take a job out; JobLookupError without one."""
+        if not self._delete(job_id):
+            raise JobLookupError(job_id)
+
+    def remove_all_jobs(self) -> None:
+        """Take all jobs out."""
+        self._delete_all()
+
+    def _tell(self, times: Sequence[int | None]) -> None:
+        """Wake the other schedulers if one of these is earlier than what they know of."""
+        known = self._known_due
+        if any(
+            due is not None and (not self._told or known is None or due < known) for due in times
+        ):
+            self._announce()
+
+    # Claiming
+
+    def claim(self, now: int, limit: int) -> list[Job]:
+        """Take jobs that are due, the earliest first; those that can't run here are left."""
+        member = self._join(now)
+        taken = monotonic()
+        before = self._now() if self.clock == "store" else now
+        present, rows = self._claim_rows(member, self._given(now), limit)
+        self._learn_time(before, present)
+        jobs = []
+        for row in rows:
+            job = self._runnable(row.record, row.next_run, row.version, row.id)
+            if job is None:
+                self._release_row(row.id, row.fence, present + _UNREADABLE)
+                continue
+            job._handle = Claim(self, row.id, row.fence, row.elsewhere, taken, row.record)
+            jobs.append(job)
+        return jobs
+
+    def _advance_batch(
+        self, member: str, batch: Sequence[tuple[Job, Claim, int, int | None]]
+    ) -> list[bool]:
+        return self._advance_rows(
+            member,
+            [
+                Advance(
+                    job.id,
+                    claim.fence,
+                    following,
+                    claim.times,
+                    claim.record if job.at_least_once else None,
+                )
+                for job, claim, _, following in batch
+            ],
+        )
+
+    def release(self, job: Job, run_time: int, until: int) -> None:
+        """Give a claimed job back, to be claimed again for the same run time from ``until``."""
+        self._release_row(job.id, job._handle.fence, until)
+
+    def set_aside(self, job: Job, run_time: int, reason: str) -> None:
+        """Keep a claimed job, for a reason, but never offer it again until it is changed."""
+        for _ in range(_MOST_TRIES):
+            row = self._row(job.id)
+            if row is None or row.next_run != run_time:
+                return
+            current = self._job(row)
+            current.failure = reason
+            if self._replace(Row(job.id, None, row.version, self._written(current)), True):
+                return
+
+    def next_due(self) -> int | None:
+        """Give the instant of the earliest claim to be had by the scheduler's clock, or None."""
+        due = self._earliest()
+        self._known_due, self._told = due, True
+        return None if due is None else due - self._offset
+
+    def _take_over(self, member: str, now: int | None) -> list[Recovered]:
+        found = []
+        taken, self._unstarted = [*self._unstarted, *self._orphans(member, now)], []
+        for runs in taken:
+            job = None
+            reason = f"the scheduler {runs.member} that had claimed it has stopped answering"
+            if runs.record is not None:
+                job = self._orphan(runs, runs.record)
+                if job is None:
+                    self._unstarted.append(runs)
+                    continue
+            else:
+                reason += "; it may have run"
+            found.append(Recovered(runs.id, runs.times, job, reason))
+        return found
+
+    def _orphan(self, runs: OrphanedRuns, record: str) -> Job | None:
+        try:
+            job = self._copy(self.codec.loads(record, None), None)
+            job._call = (self.codec.resolve(job._call[0]), *job._call[1:])
+        except Exception as error:
+            self._unreadable(runs.id, error)
+            return None
+        claim = Claim(self, runs.id, runs.fence, 0, monotonic(), runs.record)
+        claim.times = runs.times
+        job._handle = claim
+        return job

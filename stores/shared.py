@@ -1,0 +1,438 @@
+"""What the stores have in common that several schedulers share."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timezone
+from secrets import token_hex
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from tocsin.claims import Claim, Recovered
+from tocsin.codecs import Codec
+from tocsin.convert import as_bool, as_number, edge_of
+from tocsin.errors import JobLookupError, TransientJobError
+from tocsin.job import Job
+from tocsin.stores.base import BaseJobStore
+
+if TYPE_CHECKING:
+    from tocsin.scheduler import BaseScheduler
+
+__all__ = ["SharedJobStore"]
+
+_UTC = edge_of(timezone.utc)
+_SECOND = 1_000_000
+#: So many jobs are kept as they were read, lest they be read again at each run.
+_KEPT = 10_000
+#: How long a job that can't run here is left to others before it is looked at again.
+_UNREADABLE = 60 * _SECOND
+
+
+class SharedJobStore(BaseJobStore):
+    """The base of stores that keep records of jobs, and that any number of schedulers may open.
+
+    A scheduler becomes a member of the store with its first claim, and stays one as long as it
+    renews its lease. A run is recorded in the step that advances its job, belongs to the member
+    that did so, and is settled when it has ended. When a member's lease has run out, others
+    take over: a run of a job with ``at_least_once`` is begun anew, the loss of any other run is
+    reported.
+
+    ``lease`` is how long a claim or a membership lasts unless renewed, ``poll_interval`` how
+    late at the latest a change by another scheduler is seen, both in seconds. ``clock`` says
+    whose clock decides: ``"store"`` for the server's, ``"scheduler"`` for the scheduler's own.
+    ``create`` has the store make, and bring up to date, what it needs on the server; without
+    it that is refused. ``codec`` reads and writes the records, by default one made of
+    ``allowed_modules``, the prefixes of the modules whose functions may run (any, without),
+    and of ``pickle_key``, with which arguments may be pickled and are signed.
+    """
+
+    shared = True
+
+    def __init__(
+        self,
+        *,
+        lease: float = 15.0,
+        poll_interval: float = 5.0,
+        clock: str = "store",
+        create: bool | str = True,
+        allowed_modules: Iterable[str] | str | None = None,
+        pickle_key: Any = None,
+        codec: Codec | None = None,
+    ) -> None:
+        self.lease = _positive(lease, "lease")
+        self.poll_interval = _positive(poll_interval, "poll_interval")
+        if clock not in ("store", "scheduler"):
+            raise ValueError(f'clock: {clock!r} is neither "store" nor "scheduler"')
+        self.clock = clock
+        self.create = as_bool(create)
+        keys = {} if pickle_key is None else {"pickle_key": pickle_key}
+        self.codec = codec or Codec(allowed_modules=allowed_modules, **keys)
+        self._member: str | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        """Have no member, no thread and nothing to settle."""
+        self._member = None
+        self._offset = 0
+        self._wake = threading.Condition()
+        self._unsettled: list[Claim] = []
+        # Runs of which it is not known whether they were recorded, for the connection broke.
+        self._doubtful: list[tuple[Job, Claim]] = []
+        self._closing = False
+        self._keeper: threading.Thread | None = None
+        #: When our membership ends, and when it is to be renewed, on the monotonic clock; and
+        #: the instant of the last renewal on the clock that decides.
+        self._member_until = self._renew_at = 0.0
+        self._renewed = 0
+        self._recover_at = 0
+        self._read: dict[str, tuple[Any, Job]] = {}
+
+    # What a store implements: the contract of `BaseJobStore` in batches, and
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Connect, and create what is missing if ``self.create``."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Disconnect; only what this store has opened itself."""
+
+    @abstractmethod
+    def _renew(self, member: str, now: int | None) -> tuple[int, bool]:
+        """Enter a member, or prolong its lease: `lease` seconds from now.
+
+        Give the instant by the clock that decides, and whether the member was there. (``now``
+        is None when the store's own clock is to be used.)
+        """
+
+    @abstractmethod
+    def _leave(self, member: str) -> None:
+        """Take a member out, with the runs it has not settled, but for those at least once."""
+
+    @abstractmethod
+    def _settle(self, member: str, claims: Sequence[Claim]) -> list[bool]:
+        """Take out the runs of claims; tell of each claim whether they were still the member's."""
+
+    @abstractmethod
+    def _recorded(self, member: str, claims: Sequence[Claim]) -> list[bool]:
+        """Tell of each claim whether all its runs are recorded as the member's."""
+
+    @abstractmethod
+    def _take_over(self, member: str, now: int | None) -> list[Recovered]:
+        """Expel members whose leases ran out, and take over their runs.
+
+        Those at least once become the member's, with a higher fencing token, and are given with
+        a job whose handle is the new `Claim`, ``times`` set; the others are taken out.
+        """
+
+    # Life
+
+    def start(self, scheduler: BaseScheduler, alias: str) -> None:
+        """Open the store, for a scheduler that calls it ``alias``."""
+        super().start(scheduler, alias)
+        self._reset()
+        self._open()
+
+    def shutdown(self) -> None:
+        """Settle what has ended, leave, and close the store; it may be started again."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify_all()
+        keeper = self._keeper
+        if keeper is not None and keeper is not threading.current_thread():
+            keeper.join(self.lease)
+        member, self._member = self._member, None
+        try:
+            if member is not None:
+                self._leave(member)
+        finally:
+            self._close()
+
+    def after_fork(self) -> None:
+        """Forget, in a forked child, the connections and the member of its parent."""
+        super().after_fork()
+        self._reset()
+
+    # Time
+
+    def time(self, now: int) -> int:
+        """Turn an instant of the scheduler's clock into one of the clock that decides here."""
+        return now + self._offset
+
+    def _given(self, now: int) -> int | None:
+        """Give the instant to use on the server, None for the server's own."""
+        return now if self.clock == "scheduler" else None
+
+    def _learn_time(self, before: int, theirs: int) -> None:
+        """Compare the store's clock, read after ``before``, with the scheduler's."""
+        if self.clock == "store":
+            self._offset = theirs - (before + self._now()) // 2
+
+    # Membership
+
+    def _join(self, now: int) -> str:
+        """Give our name as a member, and renew the lease if that is due."""
+        overdue = self.time(now) - self._renewed > self.lease * _SECOND / 3
+        member = self._member
+        if member is None or (overdue and self.clock == "scheduler"):
+            member = self._renew_lease(now)
+        if self._keeper is None:
+            self._keeper = threading.Thread(
+                target=self._keep, name=f"tocsin-store-{self._alias}", daemon=True
+            )
+            self._keeper.start()
+        return member
+
+    def _renew_lease(self, now: int) -> str:
+        """Renew the lease, or become a member anew; give our name."""
+        member = self._member or f"{socket.gethostname()}:{os.getpid()}:{token_hex(8)}"
+        began = monotonic()
+        present, known = self._renew(member, self._given(now))
+        if self._member is not None and not known:
+            self._logger.error(
+                'The lease of this scheduler on job store "%s" had run out, for it could not be'
+                " renewed in time; the runs that it had not settled are other schedulers' now",
+                self._alias,
+            )
+        self._member = member
+        self._learn_time(now, present)
+        self._renewed = present
+        self._member_until = began + self.lease
+        self._renew_at = began + self.lease / 3
+        return member
+
+    def _keep(self) -> None:
+        """Settle what has ended, and renew the lease; in a thread of its own, until the end."""
+        failures = 0
+        while True:
+            with self._wake:
+                while not (self._unsettled or self._closing):
+                    wait = self._renew_at - monotonic()
+                    if wait <= 0:
+                        break
+                    self._wake.wait(wait)
+                batch, self._unsettled = self._unsettled, []
+                closing = self._closing
+            try:
+                if batch:
+                    self._settle_batch(batch)
+                if not closing and monotonic() >= self._renew_at:
+                    self._renew_lease(self._now())
+                failures = 0
+            except Exception as error:
+                failures += 1
+                wait = min(0.1 * 2 ** min(failures, 20), self.lease / 3)
+                with self._wake:
+                    self._unsettled = batch + self._unsettled
+                if closing:
+                    self._logger.warning("%d runs could not be settled: %s", len(batch), error)
+                    return
+                self._failed(error, wait)
+                with self._wake:
+                    if not self._closing:
+                        self._wake.wait(wait)
+            else:
+                if closing and not self._unsettled:
+                    return
+
+    def _failed(self, error: Exception, retry_in: float) -> None:
+        if self._scheduler is not None:
+            self._scheduler.report_store_error(self._alias, error, retry_in)
+
+    def settle(self, claim: Claim) -> None:
+        """Take note that the runs of a claim have ended; from any thread, without waiting."""
+        with self._wake:
+            self._unsettled.append(claim)
+            self._wake.notify()
+
+    def _settle_batch(self, claims: list[Claim]) -> None:
+        member = self._member
+        if member is None:
+            return
+        for claim, held in zip(claims, self._settle(member, claims), strict=True):
+            if not held:
+                self._logger.warning(
+                    'A run of job "%s" at %s ended when its lease had run out; another scheduler'
+                    " has taken it over",
+                    claim.job_id,
+                    _UTC.moment(claim.times[0]),
+                )
+
+    def recover(self, now: int) -> Sequence[Recovered]:
+        """Give the runs that need looking after; asks the store every third of a lease."""
+        present = self.time(now)
+        if not self._doubtful and present < self._recover_at <= present + self.lease * _SECOND:
+            return ()
+        member = self._join(now)
+        found = self._resolved(member) if self._doubtful else []
+        found += self._take_over(member, self._given(now))
+        self._recover_at = self.time(now) + int(self.lease * _SECOND / 3)
+        return found
+
+    def _resolved(self, member: str) -> list[Recovered]:
+        """Find out which runs were recorded after all; none of them has been started."""
+        doubtful = self._doubtful
+        recorded = self._recorded(member, [claim for _, claim in doubtful])
+        self._doubtful = []
+        reason = "the connection broke when it was claimed"
+        return [
+            Recovered(job.id, claim.times, job, reason)
+            for (job, claim), was in zip(doubtful, recorded, strict=True)
+            if was
+        ]
+
+    # Advancing
+
+    def advance(
+        self,
+        claims: Iterable[tuple[Job, int, int | None]],
+        several: Mapping[str, Sequence[int]] = {},
+    ) -> list[bool]:
+        """Set the next run time of claimed jobs and record their runs; false for lost claims.
+
+        A claim that is older than its lease is not even tried, and a run that was recorded when
+        the membership may have ended is not started.
+        """
+        batch: list[tuple[Job, Claim, int, int | None]] = []
+        for job, run_time, following in claims:
+            claim: Claim = job._handle
+            claim.times = several.get(job.id) or (run_time,)
+            batch.append((job, claim, run_time, following))
+        if not batch:
+            return []
+        member = self._member
+        fresh = monotonic() - min(claim.taken for _, claim, _, _ in batch) < self.lease * 0.8
+        if member is None or not fresh:
+            self._logger.warning(
+                "%d claims on jobs were older than their lease; they are had anew", len(batch)
+            )
+            return [False] * len(batch)
+        try:
+            held = self._advance_batch(member, batch)
+        except Exception:
+            self._doubtful += [(job, claim) for job, claim, _, _ in batch]
+            raise
+        if monotonic() >= self._member_until:
+            self._doubtful += [
+                (job, claim) for (job, claim, _, _), holds in zip(batch, held, strict=True) if holds
+            ]
+            return [False] * len(batch)
+        return held
+
+    @abstractmethod
+    def _advance_batch(
+        self, member: str, batch: Sequence[tuple[Job, Claim, int, int | None]]
+    ) -> list[bool]:
+        """Advance jobs whose fencing tokens are current and record their runs, in one step each.
+
+        A job whose next run time is None is taken out. The runs are ``claim.times``, the
+        member's, with ``claim.fence``; those of a job with ``at_least_once`` keep its record,
+        for the job may be gone when they are begun anew.
+        """
+
+    # Records
+
+    def _written(self, job: Job) -> str:
+        """Give the record of a job; TransientJobError that says why there is none."""
+        try:
+            return self.codec.dumps(job)
+        except ValueError as error:
+            raise TransientJobError(job.id, str(error)) from error
+
+    def _restored(self, text: str | bytes, next_run: int | None, version: Any, job_id: str) -> Job:
+        """Make the job of a record; ValueError when it can't be read.
+
+        The last so many are kept as they were read, by ``version``, which must change with the
+        record.
+        """
+        kept = self._read.get(job_id)
+        if kept is None or kept[0] != version:
+            job = self.codec.loads(text, next_run)
+            if job.id != job_id:
+                raise ValueError(f"id: the record belongs to {job.id!r}")
+            while len(self._read) >= _KEPT:
+                with suppress(KeyError, RuntimeError, StopIteration):
+                    del self._read[next(iter(self._read))]
+            self._read[job_id] = (version, job)
+        else:
+            job = kept[1]
+        return self._copy(job, next_run)
+
+    def _copy(self, job: Job, next_run: int | None) -> Job:
+        made: Job = Job.__new__(Job)
+        for name in Job.__slots__:
+            setattr(made, name, getattr(job, name))
+        made._scheduler = self._scheduler
+        made._jobstore_alias = self._alias
+        made._next_run = next_run
+        made._handle = None
+        return made
+
+    def _runnable(self, text: str | bytes, next_run: int, version: Any, job_id: str) -> Job | None:
+        """Make the job of a record that is to run here; None, and a report, if it can't."""
+        try:
+            job = self._restored(text, next_run, version, job_id)
+            kept = self._read[job_id][1] if job_id in self._read else job
+            func = kept._call[0]
+            if isinstance(func, str):
+                kept._call = (self.codec.resolve(func), *kept._call[1:])
+                job._call = kept._call
+        except Exception as error:  # the import of a module may raise anything
+            self._unreadable(job_id, error)
+            return None
+        return job
+
+    def _unreadable(self, job_id: str, error: Exception) -> None:
+        if self._scheduler is not None:
+            reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+            self._scheduler.report_unreadable(self._alias, job_id, reason)
+
+    # The one-job contract
+
+    def add_job(self, job: Job) -> None:
+        """Add a job; ConflictingIdError if its id is taken."""
+        self.add_jobs((job,), False)
+
+    def update_job(self, job: Job) -> None:
+        """Write a job anew; JobLookupError if it is not there."""
+        if self.lookup_job(job.id) is None:
+            raise JobLookupError(job.id)
+        self.add_jobs((job,), True)
+
+    def get_due_jobs(self, now: datetime) -> list[Job]:
+        """List the jobs whose next run time is not after ``now``, the earliest first; O(n)."""
+        instant = _UTC.instant(now)
+        return [
+            job
+            for job in self.get_all_jobs()
+            if job._next_run is not None and job._next_run <= instant
+        ]
+
+    def get_next_run_time(self) -> datetime | None:
+        """Give the earliest next run time of all jobs, or None; O(n)."""
+        for job in self.get_all_jobs():
+            return None if job._next_run is None else job.next_run_time
+        return None
+
+    def _woken(self) -> None:
+        """Have the scheduler look at its jobs, for another one has changed some."""
+        if self._scheduler is not None:
+            with suppress(Exception):  # it may be stopping
+                self._scheduler.wakeup()
+
+
+def _positive(value: Any, name: str) -> float:
+    """Turn seconds, maybe as a text, into a float; ValueError unless positive."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise ValueError(f"{name}: {value!r} is not a number of seconds") from None
+    if not 0 < as_number(value, name) < float("inf"):
+        raise ValueError(f"{name}: {value!r} is not a positive number of seconds")
+    return float(value)
