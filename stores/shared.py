@@ -140,18 +140,22 @@ class SharedJobStore(BaseJobStore):
 
     def shutdown(self) -> None:
         """Settle what has ended, leave, and close the store; it may be started again."""
-        with self._wake:
-            self._closing = True
-            self._wake.notify_all()
-        keeper = self._keeper
-        if keeper is not None and keeper is not threading.current_thread():
-            keeper.join(self.lease)
+        self._stop_keeping()
         member, self._member = self._member, None
         try:
             if member is not None:
                 self._leave(member)
         finally:
             self._close()
+
+    def _stop_keeping(self) -> None:
+        """Have the thread settle what has ended, and end."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify_all()
+        keeper = self._keeper
+        if keeper is not None and keeper is not threading.current_thread():
+            keeper.join(self.lease)
 
     def after_fork(self) -> None:
         """Forget, in a forked child, the connections and the member of its parent."""

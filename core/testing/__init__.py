@@ -9,13 +9,14 @@ import sys
 
 if "pytest" in sys.modules:  # have it show what the asserts of the suites compared
     sys.modules["pytest"].register_assert_rewrite(
-        *(f"{__name__}.{suite}" for suite in ("executors", "stores", "triggers"))
+        *(f"{__name__}.{suite}" for suite in ("executors", "stores", "stores_shared", "triggers"))
     )
 
 from tocsin.testing.clock import FakeClock
 from tocsin.testing.executors import ExecutorCompliance, PoolCompliance
 from tocsin.testing.scheduler import FakeScheduler
 from tocsin.testing.stores import JobStoreCompliance
+from tocsin.testing.stores_shared import SharedStoreCompliance
 from tocsin.testing.triggers import TriggerCompliance
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "FakeScheduler",
     "JobStoreCompliance",
     "PoolCompliance",
+    "SharedStoreCompliance",
     "TriggerCompliance",
 ]
