@@ -1,0 +1,146 @@
+"""What the members of a store wrote down, and what is to be said about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_MEMBER = Path(__file__).with_name("member.py")
+_SECOND = 1_000_000
+Run = tuple[str, int]
+
+
+@dataclass
+class Account:
+    """All runs by what became of them, and how late each was started first, in seconds."""
+
+    started: Counter[Run] = field(default_factory=Counter)
+    executed: Counter[Run] = field(default_factory=Counter)
+    lost: Counter[Run] = field(default_factory=Counter)
+    others: Counter[str] = field(default_factory=Counter)
+    lateness: dict[Run, float] = field(default_factory=dict)
+    by_process: Counter[int] = field(default_factory=Counter)
+
+    def doubled(self) -> list[Run]:
+        """List the runs that were started more than once."""
+        return [run for run, count in self.started.items() if count > 1]
+
+    def expected(self, period: int) -> set[Run]:
+        """Give all runs that each job must have had, from its first to the last of any job.
+
+        The last two periods do not count: they may have been cut off by the end.
+        """
+        times = defaultdict(list)
+        for job, instant in (*self.started, *self.lost):
+            times[job].append(instant)
+        end = max(max(each) for each in times.values()) - 2 * period
+        return {
+            (job, instant)
+            for job, each in times.items()
+            for instant in range(min(each), end + 1, period)
+        }
+
+
+class Cluster:
+    """Processes that share a store, and their ledger."""
+
+    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
+        self.path = folder / "ledger"
+        self.path.touch()
+        self.options = dict(options)
+        self.members: list[subprocess.Popen[bytes]] = []
+        self._errors = (folder / "errors").open("ab")
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Start another member, and wait until it is ready."""
+        process = subprocess.Popen(
+            [sys.executable, str(_MEMBER), str(self.path), json.dumps(self.options)],
+            stderr=self._errors,
+            env={**os.environ, "PYTHONPATH": str(_MEMBER.parent.parent)},
+        )
+        self.members.append(process)
+        self.wait(lambda text: f" {process.pid} READY " in text, 60)
+        return process
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """End a member without a warning."""
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        self.members.remove(process)
+
+    def stop(self) -> None:
+        """Have all members stop in an orderly way."""
+        for process in self.members:
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGTERM)
+        for process in self.members:
+            assert process.wait(60) == 0, self.errors()
+        self.members.clear()
+
+    def close(self) -> None:
+        """Leave nothing behind, whatever has failed."""
+        for process in self.members:
+            process.kill()
+            process.wait()
+        self._errors.close()
+
+    def wait(self, done: Callable[[str], bool], seconds: float) -> None:
+        """Wait until the ledger says so."""
+        end = time.monotonic() + seconds
+        while not done(self.path.read_text()):
+            if time.monotonic() > end:
+                pytest.fail(f"not seen in the ledger within {seconds} s\n{self.errors()}")
+            time.sleep(0.05)
+
+    def wait_for_runs(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        """Wait until a member has started a run from now on."""
+        offset = self.path.stat().st_size
+        told = f" {process.pid} JOB_STARTED "
+        end = time.monotonic() + seconds
+        while True:
+            with self.path.open() as file:
+                file.seek(offset)
+                if told in file.read():
+                    return
+            if time.monotonic() > end:
+                pytest.fail(f"no run of process {process.pid} within {seconds} s\n{self.errors()}")
+            time.sleep(0.05)
+
+    def errors(self) -> str:
+        """Give the last that members have logged."""
+        self._errors.flush()
+        return Path(self._errors.name).read_text()[-4000:]
+
+    def account(self) -> Account:
+        """Read the ledger."""
+        account = Account()
+        for line in self.path.read_text().splitlines():
+            at, pid, event, job, instant = line.split(" ")
+            run = (job, int(instant))
+            if event == "JOB_STARTED":
+                account.started[run] += 1
+                account.by_process[int(pid)] += 1
+                account.lateness.setdefault(run, float(at) - run[1] / _SECOND)
+            elif event == "JOB_EXECUTED":
+                account.executed[run] += 1
+            elif event == "JOB_LOST":
+                account.lost[run] += 1
+            else:
+                account.others[event] += 1
+        return account
+
+
+def long_form() -> bool:
+    """Tell whether the long form of the tests was asked for."""
+    return os.environ.get("TOCSIN_FAULTS") == "long"
