@@ -42,7 +42,7 @@ class Claim:
         self.job_id = job_id
         self.fence = fence
         self.elsewhere = elsewhere
-        #: When it was asked for, on the monotonic clock: its lease counts from then.
+        #: When it was asked for, in seconds that have elapsed: its lease counts from then.
         self.taken = taken
         self.times: Sequence[int] = ()
         self.record = record

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from time import monotonic
 from typing import Any, NamedTuple
 
 from tocsin.claims import Claim, Recovered
 from tocsin.errors import JobLookupError
 from tocsin.job import Job
-from tocsin.stores.shared import _UNREADABLE, SharedJobStore
+from tocsin.stores.shared import UNREADABLE, SharedJobStore, elapsed
 
 __all__ = ["Advance", "ClaimedRow", "OrphanedRuns", "Row", "RowJobStore"]
 
 #: So often a change is tried again that others were quicker with. Each time one of them got on.
 _MOST_TRIES = 100
+#: How long we wait for those who are claiming what is due.
+_PAUSE = 10_000
 
 
 class Row(NamedTuple):
@@ -85,6 +86,7 @@ class RowJobStore(SharedJobStore):
         # Runs that were taken over and can't be begun here as yet.
         self._unstarted: list[OrphanedRuns] = []
         self._known_due, self._told = None, False
+        self._found_none = False
 
     @abstractmethod
     def _row(self, job_id: str) -> Row | None:
@@ -211,15 +213,16 @@ class RowJobStore(SharedJobStore):
     def claim(self, now: int, limit: int) -> list[Job]:
         """Take jobs that are due, the earliest first; those that can't run here are left."""
         member = self._join(now)
-        taken = monotonic()
+        taken = elapsed()
         before = self._now() if self.clock == "store" else now
         present, rows = self._claim_rows(member, self._given(now), limit)
         self._learn_time(before, present)
+        self._found_none = not rows
         jobs = []
         for row in rows:
             job = self._runnable(row.record, row.next_run, row.version, row.id)
             if job is None:
-                self._release_row(row.id, row.fence, present + _UNREADABLE)
+                self._release_row(row.id, row.fence, present + UNREADABLE)
                 continue
             job._handle = Claim(self, row.id, row.fence, row.elsewhere, taken, row.record)
             jobs.append(job)
@@ -261,7 +264,12 @@ class RowJobStore(SharedJobStore):
         """Give the instant of the earliest claim to be had by the scheduler's clock, or None."""
         due = self._earliest()
         self._known_due, self._told = due, True
-        return None if due is None else due - self._offset
+        if due is None:
+            return None
+        now = self._now()
+        if self._found_none and due <= self.time(now):
+            return now + _PAUSE  # others are claiming it at this moment
+        return due - self._offset
 
     def _take_over(self, member: str, now: int | None) -> list[Recovered]:
         found = []
@@ -286,7 +294,7 @@ class RowJobStore(SharedJobStore):
         except Exception as error:
             self._unreadable(runs.id, error)
             return None
-        claim = Claim(self, runs.id, runs.fence, 0, monotonic(), runs.record)
+        claim = Claim(self, runs.id, runs.fence, 0, elapsed(), runs.record)
         claim.times = runs.times
         job._handle = claim
         return job

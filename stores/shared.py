@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
+from functools import partial
 from secrets import token_hex
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from tocsin.claims import Claim, Recovered
@@ -25,12 +26,18 @@ if TYPE_CHECKING:
 
 __all__ = ["SharedJobStore"]
 
+#: Seconds that go on while the machine is suspended, where the system has such a clock.
+elapsed: Callable[[], float] = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    if hasattr(time, "CLOCK_BOOTTIME")
+    else time.monotonic
+)
 _UTC = edge_of(timezone.utc)
 _SECOND = 1_000_000
 #: So many jobs are kept as they were read, lest they be read again at each run.
 _KEPT = 10_000
 #: How long a job that can't run here is left to others before it is looked at again.
-_UNREADABLE = 60 * _SECOND
+UNREADABLE = 60 * _SECOND
 
 
 class SharedJobStore(BaseJobStore):
@@ -85,8 +92,8 @@ class SharedJobStore(BaseJobStore):
         self._doubtful: list[tuple[Job, Claim]] = []
         self._closing = False
         self._keeper: threading.Thread | None = None
-        #: When our membership ends, and when it is to be renewed, on the monotonic clock; and
-        #: the instant of the last renewal on the clock that decides.
+        # When our membership ends, and when it is to be renewed, by `elapsed`; and the instant of
+        # the last renewal by the clock that decides.
         self._member_until = self._renew_at = 0.0
         self._renewed = 0
         self._recover_at = 0
@@ -181,9 +188,12 @@ class SharedJobStore(BaseJobStore):
 
     def _join(self, now: int) -> str:
         """Give our name as a member, and renew the lease if that is due."""
-        overdue = self.time(now) - self._renewed > self.lease * _SECOND / 3
         member = self._member
-        if member is None or (overdue and self.clock == "scheduler"):
+        # Whoever was asleep must not look after runs, his own among them, before he is back.
+        overdue = elapsed() >= self._renew_at + self.lease / 3
+        if self.clock == "scheduler":
+            overdue = overdue or self.time(now) - self._renewed > self.lease * _SECOND / 3
+        if member is None or overdue:
             member = self._renew_lease(now)
         if self._keeper is None:
             self._keeper = threading.Thread(
@@ -195,7 +205,7 @@ class SharedJobStore(BaseJobStore):
     def _renew_lease(self, now: int) -> str:
         """Renew the lease, or become a member anew; give our name."""
         member = self._member or f"{socket.gethostname()}:{os.getpid()}:{token_hex(8)}"
-        began = monotonic()
+        began = elapsed()
         present, known = self._renew(member, self._given(now))
         if self._member is not None and not known:
             self._logger.error(
@@ -216,7 +226,7 @@ class SharedJobStore(BaseJobStore):
         while True:
             with self._wake:
                 while not (self._unsettled or self._closing):
-                    wait = self._renew_at - monotonic()
+                    wait = self._renew_at - elapsed()
                     if wait <= 0:
                         break
                     self._wake.wait(wait)
@@ -225,7 +235,7 @@ class SharedJobStore(BaseJobStore):
             try:
                 if batch:
                     self._settle_batch(batch)
-                if not closing and monotonic() >= self._renew_at:
+                if not closing and elapsed() >= self._renew_at:
                     self._renew_lease(self._now())
                 failures = 0
             except Exception as error:
@@ -310,7 +320,7 @@ class SharedJobStore(BaseJobStore):
         if not batch:
             return []
         member = self._member
-        fresh = monotonic() - min(claim.taken for _, claim, _, _ in batch) < self.lease * 0.8
+        fresh = elapsed() - min(claim.taken for _, claim, _, _ in batch) < self.lease * 0.8
         if member is None or not fresh:
             self._logger.warning(
                 "%d claims on jobs were older than their lease; they are had anew", len(batch)
@@ -321,7 +331,7 @@ class SharedJobStore(BaseJobStore):
         except Exception:
             self._doubtful += [(job, claim) for job, claim, _, _ in batch]
             raise
-        if monotonic() >= self._member_until:
+        if elapsed() >= self._member_until:
             self._doubtful += [
                 (job, claim) for (job, claim, _, _), holds in zip(batch, held, strict=True) if holds
             ]
@@ -351,18 +361,17 @@ class SharedJobStore(BaseJobStore):
     def _restored(self, text: str | bytes, next_run: int | None, version: Any, job_id: str) -> Job:
         """Make the job of a record; ValueError when it can't be read.
 
-        The last so many are kept as they were read, by ``version``, which must change with the
-        record.
+        The last so many are kept as they were read, for that takes time.
         """
         kept = self._read.get(job_id)
-        if kept is None or kept[0] != version:
+        if kept is None or kept[0] != (version, text):
             job = self.codec.loads(text, next_run)
             if job.id != job_id:
                 raise ValueError(f"id: the record belongs to {job.id!r}")
             while len(self._read) >= _KEPT:
                 with suppress(KeyError, RuntimeError, StopIteration):
                     del self._read[next(iter(self._read))]
-            self._read[job_id] = (version, job)
+            self._read[job_id] = ((version, text), job)
         else:
             job = kept[1]
         return self._copy(job, next_run)
