@@ -71,11 +71,39 @@ def obj_to_ref(obj: Any) -> str:
     return reference
 
 
+class Restricted(str):
+    """A reference that leads to callables of some modules and their submodules only."""
+
+    __slots__ = ("modules",)
+
+    modules: frozenset[str]
+
+    def __new__(cls, reference: str, modules: frozenset[str]) -> Restricted:
+        """Check the reference's module; ValueError if it is none of these. Imports nothing."""
+        self = super().__new__(cls, reference)
+        self.modules = modules
+        self.check(reference.partition(":")[0])
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Restricted, (str(self), self.modules)
+
+    def check(self, module: object) -> None:
+        """Refuse a module that is not allowed, by ValueError."""
+        parts = module.split(".") if isinstance(module, str) else []
+        if not any(".".join(parts[:n]) in self.modules for n in range(1, len(parts) + 1)):
+            belongs = f"{str(self)!r} leads to {'no module' if module is None else repr(module)}"
+            raise ValueError(
+                f"func: {belongs}, which allowed_modules does not name; it has"
+                f" {', '.join(sorted(self.modules))}"
+            )
+
+
 def ref_to_obj(ref: str) -> Any:
     """Import the object of a reference ``module:qualified.name``.
 
-    Raises TypeError for what is no text, ValueError for one without a colon, LookupError when
-    the module or the name is not there.
+    Raises TypeError for what is no text, ValueError for one without a colon and for a
+    `Restricted` one that leads elsewhere, LookupError when the module or the name is not there.
     """
     if not isinstance(ref, str):
         raise TypeError(f"a reference is a text such as 'module:name', not {ref!r}")
@@ -95,6 +123,13 @@ def ref_to_obj(ref: str) -> Any:
             raise LookupError(
                 f"error resolving reference {ref}: error looking up object {name!r}"
             ) from error
+        if isinstance(ref, Restricted) and isinstance(found, ModuleType):
+            raise ValueError(
+                f"func: {str(ref)!r} goes through the module {found.__name__!r}; write the module"
+                " before the colon, and the callable after it"
+            )
+    if isinstance(ref, Restricted):
+        ref.check(getattr(found, "__module__", None))
     return found
 
 

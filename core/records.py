@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +17,7 @@ import tocsin
 from tocsin.callables import bound_instance, obj_to_ref
 from tocsin.job import Job, checked_kwargs, undefined
 from tocsin.triggers.base import BaseTrigger, Trigger
-from tocsin.values import checked, checked_text, decode, encode, fault, member, shown
+from tocsin.values import STANDARD, Values, checked, checked_text, fault, member, shown
 
 __all__ = ["dump", "from_record", "load", "to_record"]
 
@@ -26,38 +27,114 @@ VERSION = 1
 _TEXTS = ("id", "name", "func", "executor")
 _RULES = ("misfire_grace_time", "coalesce", "max_instances")
 _FIELDS = {"version", "trigger", "args", "kwargs", "next_run", *_TEXTS, *_RULES}
+_OPTIONAL = {"at_least_once", "failure"}
+#: The longest grace time in seconds: as long as a timedelta can be. More is no limit at all.
+_LONGEST_GRACE = 86_400_000_000_000
+#: Microseconds since 1970 that every time zone has within the years 1 to 9999.
+_CERTAIN = range(-60_000_000_000_000_000, 250_000_000_000_000_000)
 
 
-def to_record(job: Job) -> dict[str, Any]:
+class Form:
+    """How the parts of a record are written and read; what a store does otherwise, it overrides.
+
+    All of it raises ValueError that names the part.
+    """
+
+    def __init__(self, values: Values = STANDARD) -> None:
+        self.values = values
+
+    def write_argument(self, job_id: str, name: int | str, value: Any) -> Any:
+        """Turn an argument into what JSON has; ``name`` is its place in args, or its keyword."""
+        return self.values.encode(value, path_of(name))
+
+    def read_argument(self, job_id: str, name: int | str, value: Any) -> Any:
+        """Turn back what `write_argument` made."""
+        return self.values.decode(value, path_of(name))
+
+    def write_callable(self, func: Any) -> str:
+        """Give the reference of a callable, or check one that is a reference already."""
+        return checked_reference(func if isinstance(func, str) else _reference(func))
+
+    def read_callable(self, reference: str) -> str:
+        """Check a reference; nothing is imported."""
+        return checked_reference(reference)
+
+    def write_trigger(self, trigger: BaseTrigger) -> dict[str, Any]:
+        """Give the record of a trigger."""
+        if not isinstance(trigger, Trigger):
+            raise ValueError(
+                f"trigger: {shown(trigger)} has no record; derive its class from tocsin.Trigger"
+                " and give it a kind of its own"
+            )
+        try:
+            record = trigger.to_dict()
+        except ValueError as error:
+            raise ValueError(f"trigger: {error}") from error
+        except RecursionError:
+            raise ValueError("trigger: nested too deeply, or within itself") from None
+        return self.values.encode(record, "trigger")  # type: ignore[no-any-return]
+
+    def read_trigger(self, record: Any) -> Trigger:
+        """Make the trigger of a record."""
+        fields = self.values.decode(checked(record, dict, "trigger"), "trigger")
+        try:
+            return Trigger.from_dict(fields)
+        except Exception as error:  # whatever a constructor says to hostile data
+            reason = str(error).removeprefix("trigger: ")
+            raise ValueError(f"trigger: {reason[:500]}") from error
+
+
+PLAIN = Form()
+
+
+def to_record(job: Job, form: Form = PLAIN) -> dict[str, Any]:
     """Give the record of a job, made of what JSON has: dict, list, str, int, float, bool, None.
 
     Raises ValueError that names what has no record and says what to do: a callable that can't
     be found by name, an argument, by its path (``args[1]["when"]``), a trigger of a third party,
     a job that waits for its scheduler to start. Takes time linear in the size of the arguments.
     """
+    record = rules_of(job, form)
+    record["trigger"] = form.write_trigger(job.trigger)
+    record["next_run"] = job._next_run
+    return record
+
+
+def rules_of(job: Job, form: Form) -> dict[str, Any]:
+    """Give the record of a job without what it shares with others, and what changes: its times."""
     func, args, kwargs = job._call
-    rules = {name: getattr(job, name) for name in _RULES}
-    if job._next_run is undefined or undefined in rules.values():
+    grace, most = job.misfire_grace_time, job.max_instances
+    if undefined in (job._next_run, grace, job.coalesce, most):
         raise ValueError("the job waits for its scheduler to start and has no record before")
-    return {
+    job_id = checked_text(job.id, "id")
+    record = {
         "version": VERSION,
-        "id": checked_text(job.id, "id"),
+        "id": job_id,
         "name": checked_text(job.name, "name"),
-        "func": _checked_reference(func if isinstance(func, str) else _reference(func)),
-        "args": [encode(each, f"args[{index}]") for index, each in enumerate(args)],
+        "func": form.write_callable(func),
+        "args": [
+            each if type(each) is str and each.isascii() else form.write_argument(job_id, n, each)
+            for n, each in enumerate(args)
+        ],
         "kwargs": {
-            checked_text(key, "a name of kwargs"): encode(each, member("kwargs", key))
+            checked_text(key, "a name of kwargs"): each
+            if type(each) is str and each.isascii()
+            else form.write_argument(job_id, key, each)
             for key, each in kwargs.items()
         },
-        "trigger": _trigger_record(job.trigger),
         "executor": checked_text(job.executor, "executor"),
-        **rules,
-        "next_run": job._next_run,
-        **({} if job.failure is None else {"failure": checked_text(job.failure, "failure")}),
+        "misfire_grace_time": grace if grace is None else _checked_grace(grace),
+        "coalesce": job.coalesce,
+        "max_instances": _checked_instances(most),
     }
+    if job.at_least_once:
+        record["at_least_once"] = True
+    if job.failure is not None:
+        record["failure"] = checked_text(job.failure, "failure")
+    return record
 
 
-def from_record(record: object) -> Job:
+def from_record(record: object, form: Form = PLAIN) -> Job:
     """Make the job of a record, without a scheduler; its callable is imported when it is needed.
 
     Raises ValueError, whatever the record holds, that names the field at fault.
@@ -65,46 +142,50 @@ def from_record(record: object) -> Job:
     if type(record) is not dict:
         raise ValueError(f"a record is a JSON object, not {shown(record)}")
     _check_version(record)
-    missing = _FIELDS - record.keys()
-    unknown = record.keys() - _FIELDS - {"failure"}
-    if missing or unknown:
-        word, names = ("missing", missing) if missing else ("unknown", unknown)
-        raise ValueError(f"{', '.join(sorted(map(shown, names)))}: {word} in the record")
-    texts = {name: checked_text(record[name], name) for name in _TEXTS}
+    if not record.keys() >= _FIELDS or len(record) > len(_FIELDS):
+        _check_names(record)
+    job_id, name, func, executor = [
+        text
+        if type(text := record[name]) is str and text and text.isascii()
+        else checked_text(text, name)
+        for name in _TEXTS
+    ]
     args = checked(record["args"], list, "args")
     kwargs = checked(record["kwargs"], dict, "kwargs")
-    grace, coalesce, most = (record[name] for name in _RULES)
-    if grace is not None and not (type(grace) in (int, float) and 0 < grace < float("inf")):
-        raise fault("misfire_grace_time", "a positive number of seconds, or null,", grace)
-    if checked(most, int, "max_instances") < 1:
-        raise fault("max_instances", "at least 1", most)
+    grace = record["misfire_grace_time"]
     job = Job(
         None,
-        _checked_reference(texts["func"]),
-        _restored_trigger(record["trigger"]),
-        tuple(decode(each, f"args[{index}]") for index, each in enumerate(args)),
+        form.read_callable(func),
+        form.read_trigger(record["trigger"]),
+        tuple(
+            [
+                each
+                if type(each) is str and each.isascii()
+                else form.read_argument(job_id, n, each)
+                for n, each in enumerate(args)
+            ]
+        ),
         checked_kwargs(
             {
-                checked_text(key, "a name of kwargs"): decode(each, member("kwargs", key))
+                checked_text(key, "a name of kwargs"): each
+                if type(each) is str and each.isascii()
+                else form.read_argument(job_id, key, each)
                 for key, each in kwargs.items()
             }
         ),
-        id=texts["id"],
-        name=texts["name"],
-        executor=texts["executor"],
-        misfire_grace_time=grace,
-        coalesce=checked(coalesce, bool, "coalesce"),
-        max_instances=most,
-        next_run=record["next_run"],
+        job_id,
+        name,
+        executor,
+        grace if grace is None else _checked_grace(grace),
+        checked(record["coalesce"], bool, "coalesce"),
+        _checked_instances(record["max_instances"]),
+        record["next_run"],
     )
-    if job._next_run is not None:
-        try:
-            job.moment(checked(job._next_run, int, "next_run"))
-        except OverflowError as error:
-            needed = "microseconds since 1970 within the years 1 to 9999"
-            raise fault("next_run", needed, job._next_run) from error
-    if "failure" in record:
-        job.failure = checked_text(record["failure"], "failure")
+    _check_next_run(job)
+    if len(record) > len(_FIELDS):
+        job.at_least_once = checked(record.get("at_least_once", False), bool, "at_least_once")
+        if "failure" in record:
+            job.failure = checked_text(record["failure"], "failure")
     return job
 
 
@@ -173,8 +254,12 @@ def _reference(func: Any) -> str:
         raise ValueError(f"func: {error}") from error
 
 
-def _checked_reference(reference: str) -> str:
+@lru_cache(maxsize=1024)
+def checked_reference(reference: str) -> str:
+    """Refuse what is no reference ``module:qualified.name``, or leads to the running program."""
     module, _, name = reference.partition(":")
+    if len(reference) > 1000:
+        raise fault("func", "a reference of at most 1000 characters", reference)
     if not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
         raise fault("func", "a reference 'module:name'", reference)
     if module == "__main__":
@@ -182,29 +267,44 @@ def _checked_reference(reference: str) -> str:
             f"func: {shown(reference)} belongs to the program that happens to run, and another"
             " one can't find it; move the function to a module and import it from there"
         )
-    return checked_text(reference, "func")
+    return checked_text(str(reference), "func")
 
 
-def _trigger_record(trigger: BaseTrigger) -> dict[str, Any]:
-    if not isinstance(trigger, Trigger):
-        raise ValueError(
-            f"trigger: {shown(trigger)} has no record; derive its class from tocsin.Trigger and"
-            " give it a kind of its own"
-        )
+def path_of(name: int | str) -> str:
+    return f"args[{name}]" if type(name) is int else member("kwargs", name)
+
+
+def _checked_grace(grace: Any) -> float:
+    if type(grace) not in (int, float) or not 0 < grace <= _LONGEST_GRACE:
+        needed = f"a positive number of seconds, at most {_LONGEST_GRACE:,}, or null"
+        raise fault("misfire_grace_time", needed, grace)
+    return grace  # type: ignore[no-any-return]
+
+
+def _checked_instances(most: Any) -> int:
+    if not 1 <= checked(most, int, "max_instances") < 2**63:
+        raise fault("max_instances", "at least 1 and less than 2 ** 63", most)
+    return most  # type: ignore[no-any-return]
+
+
+def _check_next_run(job: Job) -> None:
+    instant: Any = job._next_run
+    if instant is None or (type(instant) is int and instant in _CERTAIN):
+        return
     try:
-        record = trigger.to_dict()
-    except ValueError as error:
-        raise ValueError(f"trigger: {error}") from error
-    return encode(record, "trigger")  # type: ignore[no-any-return]
+        job.moment(checked(instant, int, "next_run"))
+    except OverflowError as error:
+        needed = "microseconds since 1970 within the years 1 to 9999"
+        raise fault("next_run", needed, instant) from error
 
 
-def _restored_trigger(record: Any) -> Trigger:
-    fields = decode(checked(record, dict, "trigger"), "trigger")
-    try:
-        return Trigger.from_dict(fields)
-    except Exception as error:  # whatever a constructor says to hostile data
-        reason = str(error).removeprefix("trigger: ")
-        raise ValueError(f"trigger: {reason[:500]}") from error
+def _check_names(record: dict[Any, Any]) -> None:
+    missing = _FIELDS - record.keys()
+    unknown = record.keys() - _FIELDS - _OPTIONAL
+    if missing or unknown:
+        word, names = ("missing", missing) if missing else ("unknown", unknown)
+        some = ", ".join(sorted(map(shown, names))[:8])
+        raise ValueError(f"{some}: {word} in the record")
 
 
 def _check_version(found: dict[Any, Any]) -> None:

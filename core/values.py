@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import reprlib
 from base64 import b64decode, b64encode
+from collections import Counter
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
@@ -22,8 +23,14 @@ __all__ = ["decode", "encode", "register"]
 
 #: How deep the JSON of a value may be nested. MongoDB stops at 100 for a whole record.
 MOST_DEPTH = 64
+#: The tag of a signed pickle, which `tocsin.codecs` reads and nobody else does.
+PICKLE = "pickle"
+#: So many elements of a set, or keys of a dictionary, may have the same hash. Numbers are easily
+#: made to, and the time to put n such ones into a set grows with the square of n.
+MOST_COLLISIONS = 64
 
 _T = TypeVar("_T")
+_S = TypeVar("_S", set[Any], frozenset[Any])
 _PLAIN = (type(None), bool, str, list, dict)
 _NEEDED = {
     bool: "true or false",
@@ -32,99 +39,136 @@ _NEEDED = {
     list: "a list",
     dict: "an object",
 }
-_WRITERS: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {}
-_READERS: dict[str, Callable[..., Any]] = {}
 
 
-def register(
-    tag: str, kind: type[_T], write: Callable[[_T], Any], read: Callable[[Any], _T]
-) -> None:
-    """Let records hold values of one more type, but not of its subclasses.
+class Values:
+    """The types that records can hold, each under its tag; those of ``base`` too."""
 
-    ``write`` turns a value into one that records can hold, ``read`` turns that back. ``tag`` is
-    what the record carries. Every process that reads such records has to register the type
-    first. ``read`` gets what stands in the store: it must do no harm, whatever that is.
+    def __init__(self, base: Values | None = None, advice: str = "") -> None:
+        self._base = base
+        self._writers: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {}
+        self._readers: dict[str, Callable[..., Any]] = {}
+        #: What else the user can do, in the complaint about a type that records can't hold.
+        self._advice = advice
 
-    Raises ValueError for a tag or a type that is taken.
-    """
-    if checked_text(tag, "tag") in _READERS or kind in _WRITERS or kind in _PLAIN:
-        raise ValueError(f"the tag {tag!r} or the type {kind.__qualname__} is taken")
-    _WRITERS[kind] = tag, lambda value: {"value": write(value)}
-    _READERS[tag] = lambda value: read(value)  # "value" is the argument's name in the record
+    def register(
+        self, tag: str, kind: type[_T], write: Callable[[_T], Any], read: Callable[[Any], _T]
+    ) -> None:
+        """Let records hold values of one more type, but not of its subclasses.
 
+        ``write`` turns a value into one that records can hold, ``read`` turns that back. ``tag``
+        is what the record carries. Every process that reads such records has to register the
+        type first. ``read`` gets what stands in the store: it must do no harm, whatever that is.
 
-def encode(value: Any, path: str, depth: int = 0) -> Any:
-    """Turn a value into dict, list, str, int, float, bool and None, as JSON has them.
+        Raises ValueError for a tag or a type that is taken.
+        """
+        checked_text(tag, "tag")
+        if tag == PICKLE or self._reader(tag) or self._writer(kind) or kind in _PLAIN:
+            raise ValueError(f"the tag {tag!r} or the type {kind.__qualname__} is taken")
+        self._add(tag, kind, lambda value: {"value": write(value)}, lambda value: read(value))
 
-    Raises ValueError for what can't be written, by its path: ``args[1]["when"]``.
-    """
-    _check_depth(depth, path)
-    kind = type(value)
-    if value is None or kind is bool:
-        return value
-    if kind is str:
-        return _checked_unicode(value, path)
-    if (kind is int and -(2**63) <= value < 2**63) or (kind is float and isfinite(value)):
-        return value
-    if kind is list:
-        return [encode(each, f"{path}[{n}]", depth + 1) for n, each in enumerate(value)]
-    if kind is dict:
-        key_path = f"a key of {path}"
-        if "$" not in value and all(type(key) is str for key in value):
-            return {
-                _checked_unicode(key, key_path): encode(each, member(path, key), depth + 1)
+    def _add(
+        self,
+        tag: str,
+        kind: type,
+        write: Callable[[Any], dict[str, Any]],
+        read: Callable[..., Any],
+    ) -> None:
+        self._writers[kind] = tag, write
+        self._readers[tag] = read
+
+    def _writer(self, kind: type) -> tuple[str, Callable[[Any], dict[str, Any]]] | None:
+        found = self._writers.get(kind)
+        return found if found or self._base is None else self._base._writer(kind)
+
+    def _reader(self, tag: str) -> Callable[..., Any] | None:
+        found = self._readers.get(tag)
+        return found if found or self._base is None else self._base._reader(tag)
+
+    def _tags(self) -> str:
+        tags = set(self._readers).union(() if self._base is None else self._base._readers)
+        return ", ".join(sorted(tags))
+
+    def encode(self, value: Any, path: str, depth: int = 0) -> Any:
+        """Turn a value into dict, list, str, int, float, bool and None, as JSON has them.
+
+        Raises ValueError for what can't be written, by its path: ``args[1]["when"]``.
+        """
+        _check_depth(depth, path)
+        encode = self.encode
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        if kind is str:
+            return _checked_unicode(value, path)
+        if (kind is int and -(2**63) <= value < 2**63) or (kind is float and isfinite(value)):
+            return value
+        if kind is list:
+            return [encode(each, f"{path}[{n}]", depth + 1) for n, each in enumerate(value)]
+        if kind is dict:
+            key_path = f"a key of {path}"
+            if "$" not in value and all(type(key) is str for key in value):
+                return {
+                    _checked_unicode(key, key_path): encode(each, member(path, key), depth + 1)
+                    for key, each in value.items()
+                }
+            _check_hashes(list(value), path)
+            pairs = [
+                [encode(key, key_path, depth + 3), encode(each, member(path, key), depth + 3)]
                 for key, each in value.items()
-            }
-        pairs = [
-            [encode(key, key_path, depth + 3), encode(each, member(path, key), depth + 3)]
-            for key, each in value.items()
-        ]
-        return {"$": "dict", "value": pairs}
-    if kind not in _WRITERS:
-        raise ValueError(
-            f"{path}: {shown(value)} is a {kind.__module__}.{kind.__qualname__}, which a record"
-            f" can't hold; convert it (a record holds {', '.join(sorted(_READERS))}, str, bool,"
-            " list and None), or register its type with tocsin.values.register"
-        )
-    tag, write = _WRITERS[kind]
-    try:
-        fields = write(value)
-    except Exception as error:
-        raise ValueError(f"{path}: {shown(value)}: {error}") from error
-    record = {name: encode(each, path, depth + 1) for name, each in fields.items()}
-    if kind in (set, frozenset):
-        record["value"].sort(key=json.dumps)  # the same set, the same record
-    return {"$": tag, **record}
+            ]
+            return {"$": "dict", "value": pairs}
+        writer = self._writer(kind)
+        if writer is None:
+            raise ValueError(
+                f"{path}: {shown(value)} is a {kind.__module__}.{kind.__qualname__}, which a"
+                f" record can't hold; convert it (a record holds {self._tags()}, str, bool, list"
+                f" and None), or {self._advice}"
+            )
+        tag, write = writer
+        try:
+            fields = write(value)
+        except Exception as error:
+            raise ValueError(f"{path}: {shown(value)}: {error}") from error
+        record = {name: encode(each, path, depth + 1) for name, each in fields.items()}
+        if kind in (set, frozenset):
+            _check_hashes(fields["value"], path)
+            record["value"].sort(key=json.dumps)  # the same set, the same record
+        return {"$": tag, **record}
 
-
-def decode(value: Any, path: str, depth: int = 0) -> Any:
-    """Turn back what `encode` made; ValueError, with the path, for anything else."""
-    _check_depth(depth, path)
-    kind = type(value)
-    if value is None or kind is bool or kind is int or (kind is float and isfinite(value)):
-        return value
-    if kind is str:
-        return _checked_unicode(value, path)
-    if kind is list:
-        return [decode(each, f"{path}[{n}]", depth + 1) for n, each in enumerate(value)]
-    if kind is not dict:
-        raise ValueError(f"{path}: {shown(value)} is no JSON value")
-    fields = {}
-    for key, each in value.items():
-        _checked_unicode(checked(key, str, f"a key of {path}"), f"a key of {path}")
-        fields[key] = decode(each, member(path, key), depth + 1)
-    if "$" not in fields:
-        return fields
-    tag = fields.pop("$")
-    if type(tag) is not str or tag not in _READERS:
-        raise ValueError(
-            f"{path}: the tag {shown(tag)} is unknown; known: {', '.join(sorted(_READERS))};"
-            " a type of the application has to be registered before its records are read"
-        )
-    try:
-        return _READERS[tag](**fields)
-    except Exception as error:  # whatever a constructor says to hostile data
-        raise ValueError(f"{path}: {shown(fields)} is no {tag}: {str(error)[:200]}") from error
+    def decode(self, value: Any, path: str, depth: int = 0) -> Any:
+        """Turn back what `encode` made; ValueError, with the path, for anything else."""
+        _check_depth(depth, path)
+        decode = self.decode
+        kind = type(value)
+        if value is None or kind is bool or kind is int or (kind is float and isfinite(value)):
+            return value
+        if kind is str:
+            return _checked_unicode(value, path)
+        if kind is list:
+            return [decode(each, f"{path}[{n}]", depth + 1) for n, each in enumerate(value)]
+        if kind is not dict:
+            raise ValueError(f"{path}: {shown(value)} is no JSON value")
+        fields = {}
+        for key, each in value.items():
+            _checked_unicode(checked(key, str, f"a key of {path}"), f"a key of {path}")
+            fields[key] = decode(each, member(path, key), depth + 1)
+        if "$" not in fields:
+            return fields
+        tag = fields.pop("$")
+        read = self._reader(tag) if type(tag) is str else None
+        if read is None:
+            reason = (
+                "a pickle is read as a whole argument only, and with the key that signed it"
+                if tag == PICKLE
+                else f"the tag {shown(tag)} is unknown; known: {self._tags()};"
+                " a type of the application has to be registered before its records are read"
+            )
+            raise ValueError(f"{path}: {reason}")
+        try:
+            return read(**fields)
+        except Exception as error:  # whatever a constructor says to hostile data
+            raise ValueError(f"{path}: {shown(fields)} is no {tag}: {str(error)[:200]}") from error
 
 
 def member(path: str, key: object) -> str:
@@ -218,24 +262,45 @@ def _text(read: Callable[[str], _T]) -> Callable[[Any], _T]:
     return lambda value: read(checked(value, str, "value"))
 
 
-def _list(read: Callable[..., Any]) -> Callable[[Any], Any]:
-    def read_all(value: Any) -> Any:
-        found = read(checked(value, list, "value"))
-        if len(found) != len(value):  # 1 and True are the same element
-            raise ValueError("an element occurs twice")
-        return found
-
-    return read_all
+def _list(read: Callable[[list[Any]], Any]) -> Callable[[Any], Any]:
+    return lambda value: read(checked(value, list, "value"))
 
 
-def _read_pairs(pairs: list[Any]) -> dict[Any, Any]:
-    return dict(checked(pair, list, "a pair") for pair in pairs)
+def _read_set(kind: Callable[[list[Any]], _S], value: list[Any]) -> _S:
+    _check_hashes(value, "value")
+    found = kind(value)
+    if len(found) != len(value):  # 1 and True are the same element
+        raise ValueError("an element occurs twice")
+    return found
+
+
+def _read_pairs(value: list[Any]) -> dict[Any, Any]:
+    pairs = [(key, each) for key, each in (checked(pair, list, "a pair") for pair in value)]
+    _check_hashes([key for key, _ in pairs], "value")
+    found = dict(pairs)
+    if len(found) != len(value):
+        raise ValueError("a key occurs twice")
+    return found
+
+
+def _check_hashes(values: list[Any], path: str) -> None:
+    if len(values) > MOST_COLLISIONS:
+        found, count = Counter(map(hash, values)).most_common(1)[0]
+        if count > MOST_COLLISIONS:
+            raise ValueError(
+                f"{path}: {count} elements have the same hash, {found}; {MOST_COLLISIONS} may;"
+                " give a list"
+            )
 
 
 def _read_duration(value: Any) -> timedelta:
     days, seconds, microseconds = (checked(each, int, "a part") for each in value)
     return timedelta(days, seconds, microseconds)
 
+
+#: What all records can hold.
+STANDARD = Values(advice="register its type with tocsin.values.register")
+encode, decode, register = STANDARD.encode, STANDARD.decode, STANDARD.register
 
 register("int", int, hex, _text(lambda text: int(text, 16)))
 register("float", float, repr, _text(float))
@@ -249,9 +314,9 @@ register(
     lambda value: b64encode(value).decode(),
     _text(partial(b64decode, validate=True)),
 )
-for _kind in (tuple, set, frozenset):
-    register(_kind.__name__, _kind, list, _list(_kind))
+register("tuple", tuple, list, _list(tuple))
+register("set", set, list, _list(partial(_read_set, set)))
+register("frozenset", frozenset, list, _list(partial(_read_set, frozenset)))
 for _moment in (datetime, time):
-    _WRITERS[_moment] = _moment.__name__, _write_moment
-    _READERS[_moment.__name__] = partial(_read_moment, _moment)
-_READERS["dict"] = _list(_read_pairs)
+    STANDARD._add(_moment.__name__, _moment, _write_moment, partial(_read_moment, _moment))
+STANDARD._readers["dict"] = _list(_read_pairs)
