@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import datetime
 from functools import partial
@@ -186,7 +187,15 @@ class AsyncIOExecutor(ThreadPoolExecutor):
 
     def _spawn(self, job: Job, run_times: Sequence[datetime]) -> None:
         left = iter(run_times)
-        task = self._eventloop.create_task(self.run_async(job, left))
+        runs = self.run_async(job, left)
+        if sys.version_info >= (3, 12) and self._eventloop.get_task_factory() is None:
+            # It begins here and now; most coroutines end before they wait for anything, and
+            # cost the loop nothing then.
+            task = asyncio.Task(runs, loop=self._eventloop, eager_start=True)
+            if task.done():
+                return
+        else:
+            task = self._eventloop.create_task(runs)
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, job, run_times, left))
 

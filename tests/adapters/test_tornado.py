@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import signal
+import sys
 import textwrap
 import threading
 import time
@@ -365,13 +366,14 @@ def test_a_shutdown_without_waiting_reports_what_it_cancels() -> None:
         )
         scheduler.run_job_now("job")
         await told.came(EVENT_JOB_STARTED)
-        scheduler.run_job_now("job")  # its task does not begin any more
+        scheduler.run_job_now("job")
         scheduler.shutdown(wait=False)
         while len(told.of(EVENT_JOB_ERROR)) < 2:
             await asyncio.sleep(0.001)
         errors = told.of(EVENT_JOB_ERROR)
         assert {type(event.exception) for event in errors} == {asyncio.CancelledError}
-        assert len(told.of(EVENT_JOB_STARTED)) == 1
+        # Before Python 3.12 a task begins a moment after it was made, and that moment never came.
+        assert len(told.of(EVENT_JOB_STARTED)) == (2 if sys.version_info >= (3, 12) else 1)
         assert scheduler.health()["executors"]["default"]["running"] == 0
 
     asyncio.run(main())
