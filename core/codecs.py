@@ -208,7 +208,8 @@ class Codec(Form):
     def write_trigger(self, trigger: BaseTrigger) -> dict[str, Any]:
         """Give the record of a trigger, unless that is too long, or the trigger makes much work."""
         record = super().write_trigger(trigger)
-        self._check_trigger(trigger, record)
+        _check_length(record)
+        _check_work(trigger)
         return record
 
     def read_trigger(self, record: Any) -> Trigger:
@@ -221,8 +222,9 @@ class Codec(Form):
 
     def _thawed(self, frozen: bytes) -> Trigger:
         record = marshal.loads(frozen)  # noqa: S302 # what `read_trigger` has frozen
+        _check_length(record)  # first, for what is parsed takes time
         trigger = super().read_trigger(record)
-        self._check_trigger(trigger, record)
+        _check_work(trigger)
         return trigger
 
     def _trigger_text(self, trigger: BaseTrigger) -> str:
@@ -231,19 +233,6 @@ class Codec(Form):
             self._texts.clear()
         self._texts[id(trigger)] = (trigger, text)
         return text
-
-    @staticmethod
-    def _check_trigger(trigger: BaseTrigger, record: dict[str, Any]) -> None:
-        size = len(_encode(record))
-        if size > LARGEST_TRIGGER:
-            raise ValueError(
-                f"trigger: its record is {size:,} characters long, at most {LARGEST_TRIGGER:,} may"
-                " be; make several jobs of it"
-            )
-        try:
-            check_limits(trigger)
-        except ValueError as error:
-            raise ValueError(f"trigger: {error}") from error
 
     def _restricted(self, reference: str) -> Restricted:
         return Restricted(checked_reference(reference), self._allowed or frozenset())
@@ -257,6 +246,22 @@ class Codec(Form):
                 f"the record is {size:,} bytes long, at most {self._largest:,} may be; give the"
                 " job the key of its data as an argument instead of the data, or raise max_bytes"
             )
+
+
+def _check_length(record: object) -> None:
+    length = len(_encode(record))
+    if length > LARGEST_TRIGGER:
+        raise ValueError(
+            f"trigger: its record is {length:,} characters long, at most {LARGEST_TRIGGER:,} may"
+            " be; make several jobs of it"
+        )
+
+
+def _check_work(trigger: BaseTrigger) -> None:
+    try:
+        check_limits(trigger)
+    except ValueError as error:
+        raise ValueError(f"trigger: {error}") from error
 
 
 class _Pickler(pickle.Pickler):
