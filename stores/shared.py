@@ -53,9 +53,8 @@ class SharedJobStore(BaseJobStore):
     late at the latest a change by another scheduler is seen, both in seconds. ``clock`` says
     whose clock decides: ``"store"`` for the server's, ``"scheduler"`` for the scheduler's own.
     ``create`` has the store make, and bring up to date, what it needs on the server; without
-    it that is refused. ``codec`` reads and writes the records, by default one made of
-    ``allowed_modules``, the prefixes of the modules whose functions may run (any, without),
-    and of ``pickle_key``, with which arguments may be pickled and are signed.
+    it that is refused. ``codec`` reads and writes the records, by default one made of the
+    last three options, which are those of `tocsin.codecs.Codec`.
     """
 
     shared = True
@@ -68,6 +67,7 @@ class SharedJobStore(BaseJobStore):
         clock: str = "store",
         create: bool | str = True,
         allowed_modules: Iterable[str] | str | None = None,
+        value_codecs: Any = None,
         pickle_key: Any = None,
         codec: Codec | None = None,
     ) -> None:
@@ -77,8 +77,9 @@ class SharedJobStore(BaseJobStore):
             raise ValueError(f'clock: {clock!r} is neither "store" nor "scheduler"')
         self.clock = clock
         self.create = as_bool(create)
-        keys = {} if pickle_key is None else {"pickle_key": pickle_key}
-        self.codec = codec or Codec(allowed_modules=allowed_modules, **keys)
+        self.codec = codec or Codec(
+            allowed_modules=allowed_modules, value_codecs=value_codecs, pickle_key=pickle_key
+        )
         self._member: str | None = None
         self._reset()
 
