@@ -7,9 +7,15 @@ Tests marked ``compiled`` compare the two builds and belong to the compiled run 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
+from support import servers
 
 import tocsin
 
@@ -37,3 +43,68 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     dropped = [item for item in items if item.get_closest_marker("compiled")]
     config.hook.pytest_deselected(items=dropped)
     items[:] = [item for item in items if item not in dropped]
+
+
+Kind = TypeVar("Kind", bound="servers.Server | servers.ZooKeeperEnsemble")
+Start = Callable[..., Any]
+
+
+def installed(kind: type[Kind]) -> type[Kind]:
+    """Skip the test when a server is not installed, but fail where all of them have to be."""
+    try:
+        kind.find()
+    except servers.ServerMissing as missing:
+        if os.environ.get("CI") or os.environ.get("TOCSIN_REQUIRE_SERVERS"):
+            pytest.fail(str(missing), pytrace=False)
+        pytest.skip(str(missing))
+    return kind
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Start]:
+    """Start a server for this test alone: ``start_server(Redis, durable=True)``."""
+    with ExitStack() as stack:
+
+        def start(kind: type[Kind], **options: Any) -> Kind:
+            folder = tmp_path / f"{kind.__name__}-{len(list(tmp_path.iterdir()))}"
+            return stack.enter_context(installed(kind)(folder, **options))
+
+        yield start
+
+
+def shared(kind: type[Kind]) -> Callable[[pytest.TempPathFactory], Kind]:
+    """Make a fixture that gives the one server of a kind that all workers of a run share.
+
+    The first test that needs it starts it. It ends with pytest's first process.
+    """
+
+    def share(tmp_path_factory: pytest.TempPathFactory) -> Kind:
+        folder = tmp_path_factory.getbasetemp()
+        owner = os.getpid()
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            folder = folder.parent
+            owner = os.getppid()
+        folder = folder / "servers" / kind.__name__
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):
+            server = installed(kind)(folder, owner=owner)
+            if (folder / "ready").exists():
+                server.attach()
+            else:
+                server.start()
+                server.detach()
+                (folder / "ready").touch()
+        return server
+
+    return share
+
+
+_shared = pytest.fixture(scope="session")
+postgresql = _shared(shared(servers.PostgreSQL))
+mariadb = _shared(shared(servers.MariaDB))
+redis_server = _shared(shared(servers.Redis))
+zookeeper = _shared(shared(servers.ZooKeeper))
+zookeeper_ensemble = _shared(shared(servers.ZooKeeperEnsemble))
+etcd = _shared(shared(servers.Etcd))
+mongodb = _shared(shared(servers.SecantusDB))
+mongodb_nx = _shared(shared(servers.NX27017))
