@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
-from inspect import CO_VARARGS, iscoroutinefunction, signature
+from inspect import CO_COROUTINE, CO_VARARGS, iscoroutinefunction, signature
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -140,6 +140,8 @@ def maybe_ref(value: Any) -> Any:
 
 def runs_coroutine(func: Any) -> bool:
     """Tell whether calling a callable gives a coroutine: an ``async def``, however wrapped."""
+    if type(func) is FunctionType and func.__code__.co_flags & CO_COROUTINE:
+        return True  # what `iscoroutinefunction` would find out, at a tenth of its cost
     while isinstance(func, partial):
         func = func.func
     return iscoroutinefunction(func) or iscoroutinefunction(getattr(func, "__call__", None))  # noqa: B004
