@@ -5,7 +5,7 @@ from tocsin.engine.schedule cimport Schedule
 from tocsin.engine.zone cimport Segment
 
 cdef class IntervalSchedule(Schedule):
-    cdef readonly int64_t start, step
+    cdef readonly int64_t step
 
     @cython.locals(count=int64_t)
     cdef int64_t following(self, int64_t instant) except? -1

@@ -10,26 +10,25 @@ from tocsin.engine.schedule import Schedule
 
 
 class IntervalSchedule(Schedule):
-    """Fire every ``step`` microseconds of elapsed time, from ``start`` on."""
+    """Fire every ``step`` microseconds of elapsed time, from ``first`` on."""
 
-    def __init__(self, tz: tzinfo, start: int, last: int | None, step: int) -> None:
-        super().__init__(tz, start, last)
-        self.start = start
+    def __init__(self, tz: tzinfo, first: int, last: int | None, step: int) -> None:
+        super().__init__(tz, first, last)
         self.step = step
 
     def following(self, instant: int) -> int:
         """Find the first fire time after an instant; O(1)."""
-        if instant < self.start:
-            return self.start
-        count = (instant - self.start) // self.step + 1
-        return self.start + count * self.step
+        if instant < self.first:
+            return self.first
+        count = (instant - self.first) // self.step + 1
+        return self.first + count * self.step
 
     def preceding(self, instant: int) -> int:
         """Find the last fire time before an instant; O(1)."""
-        if instant <= self.start:
+        if instant <= self.first:
             return -civil.forever()
-        count = (instant - 1 - self.start) // self.step
-        return self.start + count * self.step
+        count = (instant - 1 - self.first) // self.step
+        return self.first + count * self.step
 
 
 class CalendarSchedule(Schedule):

@@ -9,7 +9,6 @@ cdef class Schedule:
     cdef readonly object tz
     cdef readonly Zone zone
     cdef readonly int64_t first, last
-    cdef object __weakref__
 
     cdef int64_t following(self, int64_t instant) except? -1
     cdef int64_t preceding(self, int64_t instant) except? -1

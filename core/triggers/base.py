@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from operator import index
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from zope.interface import implementer
 
@@ -134,6 +134,30 @@ class BaseTrigger(ABC):
         return (next_fire_time.astimezone(timezone.utc) + delay).astimezone(next_fire_time.tzinfo)
 
 
+class Jitter:
+    """Delays of at most so many seconds; the ``seed`` decides which run has which."""
+
+    __slots__ = ("seconds", "seed", "spread")
+
+    def __init__(self, seconds: float) -> None:
+        if as_number(seconds, "jitter") < 0:
+            raise ValueError(f"jitter: {seconds} is negative; it is a number of seconds, 0 or more")
+        self.seconds = seconds
+        self.spread = timedelta(seconds=seconds) // timedelta(microseconds=1)
+        self.seed = random.getrandbits(64)
+
+    def delayed(self, instant: int) -> int:
+        """Delay a fire time by 0 to ``seconds``.
+
+        The delay depends on the fire time and the seed alone (a SplitMix64 step), so delays
+        never add up, and a restart or another scheduler finds the same ones.
+        """
+        mixed = (instant ^ self.seed) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+        mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+        return instant + (mixed ^ mixed >> 31) % (self.spread + 1)
+
+
 class Trigger(BaseTrigger):
     """The base of tocsin's own triggers: values that compare, hash, pickle and serialize.
 
@@ -141,12 +165,12 @@ class Trigger(BaseTrigger):
     ``kind``, and that record's version in ``version``.
     """
 
-    __slots__ = ("_seed", "_spread", "jitter")
+    __slots__ = ("_jitter",)
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
 
-    jitter: float | None
+    _jitter: Jitter | None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -162,22 +186,26 @@ class Trigger(BaseTrigger):
         """Give the constructor's arguments, without those that are None or the default."""
 
     def _set_jitter(self, jitter: float | None) -> None:
-        if jitter is not None and as_number(jitter, "jitter") < 0:
-            raise ValueError(f"jitter: {jitter} is negative; it is a number of seconds, 0 or more")
-        self.jitter = jitter
-        self._spread = timedelta(seconds=jitter or 0) // timedelta(microseconds=1)
-        self._seed = random.getrandbits(64) if self._spread else 0
+        made = None if jitter is None else Jitter(jitter)
+        self._jitter = made if made is not None and made.spread else None
 
-    def _jittered(self, instant: int) -> int:
-        """Delay a fire time by 0 to ``jitter`` seconds.
+    @property
+    def jitter(self) -> float | None:
+        """By how many seconds each run is delayed at most; None for not at all."""
+        return None if self._jitter is None else self._jitter.seconds
 
-        The delay depends on the fire time and the trigger's seed alone (a SplitMix64 step), so
-        delays never add up, and a restart or another scheduler finds the same ones.
-        """
-        mixed = (instant ^ self._seed) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
-        mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
-        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
-        return instant + (mixed ^ mixed >> 31) % (self._spread + 1)
+    @property
+    def _spread(self) -> int:
+        return 0 if self._jitter is None else self._jitter.spread
+
+    @property
+    def _seed(self) -> int:
+        return 0 if self._jitter is None else self._jitter.seed
+
+    @_seed.setter
+    def _seed(self, seed: int) -> None:
+        if self._jitter is not None:
+            self._jitter.seed = seed
 
     def _next_plain(self, after: int) -> int | None:
         """Find the first fire time after an instant, before jitter."""
@@ -192,12 +220,12 @@ class Trigger(BaseTrigger):
 
         With jitter it looks at each fire time within ``jitter`` seconds.
         """
-        if not self._spread:
+        if self._jitter is None:
             return self._next_plain(after)
         best = None
-        plain = self._next_plain(after - self._spread - 1)
+        plain = self._next_plain(after - self._jitter.spread - 1)
         while plain is not None and (best is None or plain < best):
-            delayed = self._jittered(plain)
+            delayed = self._jitter.delayed(plain)
             if delayed > after and (best is None or delayed < best):
                 best = delayed
             plain = self._next_plain(plain)
@@ -205,12 +233,12 @@ class Trigger(BaseTrigger):
 
     def previous_instant(self, before: int) -> int | None:
         """Do what `previous_fire_time` does, on instants."""
-        if not self._spread:
+        if self._jitter is None:
             return self._previous_plain(before)
         best = None
         plain = self._previous_plain(before)
-        while plain is not None and (best is None or plain + self._spread > best):
-            delayed = self._jittered(plain)
+        while plain is not None and (best is None or plain + self._jitter.spread > best):
+            delayed = self._jitter.delayed(plain)
             if delayed < before and (best is None or delayed > best):
                 best = delayed
             plain = self._previous_plain(plain)
@@ -322,35 +350,43 @@ class Trigger(BaseTrigger):
 
 
 class ScheduledTrigger(Trigger):
-    """The base of the triggers that hold a schedule of the engine."""
+    """The base of the triggers that have a schedule of the engine, in ``_schedule``."""
 
-    __slots__ = ("_schedule", "end_date", "start_date", "timezone")
+    __slots__ = ()
 
-    timezone: tzinfo
     start_date: Any
     end_date: Any
-    _schedule: Schedule
+
+    if TYPE_CHECKING:  # an attribute of most
+
+        @property
+        def _schedule(self) -> Schedule: ...
+
+    @property
+    def timezone(self) -> tzinfo:
+        """The time zone in which it counts, and in which its fire times are given."""
+        return self._schedule.tz
 
     def next_fire_time(self, after: datetime) -> datetime | None:
         """Give the first fire time after an aware datetime, or None."""
-        if self._spread:
+        if self._jitter is not None:
             return Trigger.next_fire_time(self, after)  # super() costs all other calls 5 %
         return self._schedule.next_datetime(after)
 
     def previous_fire_time(self, before: datetime) -> datetime | None:
         """Give the last fire time before an aware datetime, or None."""
-        if self._spread:
+        if self._jitter is not None:
             return super().previous_fire_time(before)
         return self._schedule.previous_datetime(before)
 
     def next_instant(self, after: int) -> int | None:
         """Do what `next_fire_time` does, on instants: microseconds since 1970 in UTC."""
-        if self._spread:
+        if self._jitter is not None:
             return super().next_instant(after)
         return self._schedule.next(after)
 
     def _iterate(self, after: int, stop: int | None, limit: int | None) -> Iterator[datetime]:
-        if self._spread:
+        if self._jitter is not None:
             return super()._iterate(after, stop, limit)
         return FireTimes(self._schedule, after, stop, limit)
 
@@ -366,7 +402,7 @@ class ScheduledTrigger(Trigger):
 
     def next_run(self, previous: int | None, now: int, edge: Schedule) -> int | None:
         """Do what `get_next_fire_time` does, on instants."""
-        if self._spread:
+        if self._jitter is not None:
             return super().next_run(previous, now, edge)
         return self._schedule.next(now - 1 if previous is None else previous)
 

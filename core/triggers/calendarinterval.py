@@ -29,9 +29,23 @@ class CalendarIntervalTrigger(ScheduledTrigger):
     Raises ValueError for an interval that is not positive or a time that is out of range.
     """
 
-    __slots__ = ("_time", "days", "hour", "minute", "months", "second", "weeks", "years")
+    __slots__ = (
+        "_schedule",
+        "_time",
+        "days",
+        "end_date",
+        "hour",
+        "minute",
+        "months",
+        "second",
+        "start_date",
+        "weeks",
+        "years",
+    )
 
     kind = "calendarinterval"
+
+    _schedule: CalendarSchedule
 
     def __init__(
         self,
@@ -63,7 +77,6 @@ class CalendarIntervalTrigger(ScheduledTrigger):
             if timezone is None and isinstance(bound, datetime):
                 timezone = bound.tzinfo
         tz = as_timezone(timezone)
-        self.timezone = tz
         if start_date is None:
             start_date = present(now).astimezone(tz)
         self.start_date = as_date(start_date, "start_date")

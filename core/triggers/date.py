@@ -18,9 +18,11 @@ class DateTrigger(ScheduledTrigger):
     A naive date is read in ``timezone``, by default the local zone. Every call takes O(1).
     """
 
-    __slots__ = ("run_date",)
+    __slots__ = ("_schedule", "run_date")
 
     kind = "date"
+    start_date = end_date = None
+    _schedule: IntervalSchedule
 
     def __init__(
         self,
@@ -32,9 +34,7 @@ class DateTrigger(ScheduledTrigger):
         if timezone is None and isinstance(run_date, datetime):
             timezone = run_date.tzinfo
         tz = as_timezone(timezone)
-        self.timezone = tz
         self.run_date = as_datetime(present(now) if run_date is None else run_date, tz, "run_date")
-        self.start_date = self.end_date = None
         self._set_jitter(None)
         instant = edge_of(tz).instant(self.run_date)
         self._schedule = IntervalSchedule(tz, instant, instant, 1)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, tzinfo
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from tocsin.convert import MICROSECOND, as_datetime, as_number, as_timezone, edge_of, present
 from tocsin.engine.periodic import IntervalSchedule
@@ -14,6 +15,28 @@ from tocsin.triggers.cron.describe import join, name_zone
 _UNITS = ("weeks", "days", "hours", "minutes", "seconds", "microseconds")
 #: Longer than all of datetime's range, shorter than an instant's: such a trigger fires once.
 _LONGEST = 2**60
+
+
+class _Interval(NamedTuple):
+    """What triggers of the same interval share: as it was given, and how long it is."""
+
+    units: dict[str, float]
+    length: timedelta
+    step: int
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _interval_of(*given: float) -> _Interval:
+    """Add up numbers of units, in the order of `_UNITS`; ValueError for a sum that won't do."""
+    units = {name: value for name, value in zip(_UNITS, given, strict=True) if value != 0}
+    text = ", ".join(f"{name}={value}" for name, value in units.items()) or "0"
+    try:
+        length = timedelta(**units)
+    except OverflowError as error:
+        raise ValueError(f"interval: {text} is longer than {timedelta.max}") from error
+    if length < MICROSECOND:
+        raise ValueError(f"interval: {text} is not positive; at least a microsecond is needed")
+    return _Interval(units, length, min(length // MICROSECOND, _LONGEST))
 
 
 class IntervalTrigger(ScheduledTrigger):
@@ -28,11 +51,14 @@ class IntervalTrigger(ScheduledTrigger):
     Raises ValueError for an interval that is not at least a microsecond.
     """
 
-    __slots__ = ("_units", "interval")
+    # A million jobs may each have their own: two instants, and what it shares with others. It
+    # takes a schedule only for what goes through many fire times.
+    __slots__ = ("_edge", "_first", "_interval", "_last")
 
     kind = "interval"
 
-    _schedule: IntervalSchedule
+    _edge: Schedule
+    _last: int | None
 
     def __init__(
         self,
@@ -50,43 +76,55 @@ class IntervalTrigger(ScheduledTrigger):
         now: datetime | None = None,
     ) -> None:
         given = (weeks, days, hours, minutes, seconds, microseconds)
-        units = {
-            name: value
-            for name, value in zip(_UNITS, given, strict=True)
-            if as_number(value, name) != 0
-        }
-        text = ", ".join(f"{name}={value}" for name, value in units.items()) or "0"
-        try:
-            interval = timedelta(**units)
-        except OverflowError as error:
-            raise ValueError(f"interval: {text} is longer than {timedelta.max}") from error
-        if interval < MICROSECOND:
-            raise ValueError(f"interval: {text} is not positive; at least a microsecond is needed")
+        for name, value in zip(_UNITS, given, strict=True):
+            as_number(value, name)
+        interval = _interval_of(*given)
         for bound in (start_date, end_date):
             if timezone is None and isinstance(bound, datetime):
                 timezone = bound.tzinfo
         tz = as_timezone(timezone)
-        self.interval = interval
-        self._units = units
-        self.timezone = tz
         edge = edge_of(tz)
-        step = min(interval // MICROSECOND, _LONGEST)
         if start_date is None:
-            first = edge.instant(present(now)) + step
-            moment = edge.moment(first) if first < _LONGEST else None
-            if moment is None:
+            first = edge.instant(present(now)) + interval.step
+            if first >= _LONGEST or edge.moment(first) is None:
                 raise ValueError(
-                    f"interval: {text} from now is after the year 9999; give a start_date"
+                    f"interval: {interval.length} from now is after the year 9999; give a"
+                    " start_date"
                 )
-            self.start_date = moment
         else:
-            self.start_date = as_datetime(start_date, tz, "start_date")
-            first = edge.instant(self.start_date)
-        self.end_date = None if end_date is None else as_datetime(end_date, tz, "end_date")
-        check_bounds(self.start_date if start_date is not None else None, self.end_date)
+            first = edge.instant(as_datetime(start_date, tz, "start_date"))
+        self._interval = interval
+        self._edge = edge
+        self._first = first
+        self._last = None
+        if end_date is not None:
+            self._last = edge.instant(as_datetime(end_date, tz, "end_date"))
+            check_bounds(self.start_date if start_date is not None else None, self.end_date)
         self._set_jitter(jitter)
-        last = None if self.end_date is None else edge.instant(self.end_date)
-        self._schedule = IntervalSchedule(tz, first, last, step)
+
+    @property
+    def _schedule(self) -> IntervalSchedule:
+        return IntervalSchedule(self._edge.tz, self._first, self._last, self._interval.step)
+
+    @property
+    def timezone(self) -> tzinfo:
+        """The time zone in which the fire times are given."""
+        return self._edge.tz
+
+    @property
+    def start_date(self) -> datetime:
+        """The first fire time."""
+        return self.moment(self._first)  # type: ignore[return-value]
+
+    @property
+    def end_date(self) -> datetime | None:
+        """The last time at which it may fire; None for no end."""
+        return None if self._last is None else self.moment(self._last)
+
+    @property
+    def interval(self) -> timedelta:
+        """The interval."""
+        return self._interval.length
 
     @property
     def interval_length(self) -> float:
@@ -101,35 +139,43 @@ class IntervalTrigger(ScheduledTrigger):
         A job that was started out of step (``next_run_time=...``) keeps its own step. With
         jitter the answer comes from the fire times that ``start_date`` fixes.
         """
-        schedule = self._schedule
-        if previous_fire_time is None or self._spread:
+        edge = self._edge
+        if previous_fire_time is None or self._jitter is not None:
             return super().get_next_fire_time(previous_fire_time, now)
-        found = self.next_run(schedule.instant(previous_fire_time), 0, schedule)
-        return None if found is None else schedule.moment(found)
+        found = self.next_run(edge.instant(previous_fire_time), 0, edge)
+        return None if found is None else edge.moment(found)
+
+    def moment(self, instant: int, edge: Schedule | None = None) -> datetime | None:
+        """Turn an instant into a datetime in the trigger's time zone."""
+        return self._edge.moment(instant)
 
     def next_run(self, previous: int | None, now: int, edge: Schedule) -> int | None:
         """Do what `get_next_fire_time` does, on instants."""
-        if self._spread:
+        if self._jitter is not None:
             return super().next_run(previous, now, edge)
-        schedule = self._schedule
-        if previous is None:
-            return schedule.next(now - 1)
-        found = previous + schedule.step
-        return None if found > schedule.last or found >= _LONGEST else found
+        if previous is not None:
+            found = previous + self._interval.step
+        else:
+            found = self._first
+            if found < now:
+                step = self._interval.step
+                found += (now - found + step - 1) // step * step
+        last = self._last
+        return None if found >= _LONGEST or (last is not None and found > last) else found
 
     def latest_run(self, first: int, now: int, edge: Schedule) -> int:
         """Give the last of the run times that begin with ``first`` and are not after ``now``."""
-        if self._spread:
+        if self._jitter is not None:
             return super().latest_run(first, now, edge)
-        step = self._schedule.step
-        return first + max(min(now, self._schedule.last) - first, 0) // step * step
+        step = self._interval.step
+        until = now if self._last is None else min(now, self._last)
+        return first + max(until - first, 0) // step * step
 
     def _arguments(self) -> dict[str, Any]:
-        return {**self._units, **self._bounds()}
+        return {**self._interval.units, **self._bounds()}
 
     def _key(self) -> tuple[Any, ...]:
-        schedule = self._schedule
-        bounds = (schedule.first, schedule.last)
+        bounds = (self._first, self._last)
         return (self.interval, *bounds, self.jitter, name_zone(self.timezone))
 
     def describe(self) -> str:

@@ -60,7 +60,16 @@ class CronTrigger(ScheduledTrigger):
     Raises CronError, a ValueError, for a field that is wrong and for fields that never match.
     """
 
-    __slots__ = ("_crontab", "_numbering", "_seeding", "dst", "fields")
+    __slots__ = (
+        "_crontab",
+        "_numbering",
+        "_schedule",
+        "_seeding",
+        "dst",
+        "end_date",
+        "fields",
+        "start_date",
+    )
 
     kind = "cron"
     FIELD_NAMES = tuple(RANGES)
@@ -193,7 +202,6 @@ class CronTrigger(ScheduledTrigger):
         tz = as_timezone(timezone)
         self.dst = dst
         self.fields = fields
-        self.timezone = tz
         self.start_date = None if start_date is None else as_datetime(start_date, tz, "start_date")
         self.end_date = None if end_date is None else as_datetime(end_date, tz, "end_date")
         check_bounds(self.start_date, self.end_date)
