@@ -17,7 +17,7 @@ from tocsin.triggers.cron import CronTrigger
 from tocsin.triggers.date import DateTrigger
 from tocsin.triggers.interval import IntervalTrigger
 
-__all__ = ["check_limits"]
+__all__ = ["check_limits", "most_searches"]
 
 #: The shortest interval. What is shorter keeps a scheduler busy without pause, and no store can
 #: follow.
@@ -37,7 +37,7 @@ def check_limits(trigger: BaseTrigger) -> None:
     The interval is at least a millisecond, at most 1,000 fire times lie within a trigger's
     jitter, and a fire time takes at most 250,000 searches.
     """
-    searches = _searches(trigger)
+    searches = most_searches(trigger)
     if searches > MOST_SEARCHES:
         raise ValueError(
             f"finding a fire time can take {searches:,} searches, at most {MOST_SEARCHES:,} may:"
@@ -45,11 +45,14 @@ def check_limits(trigger: BaseTrigger) -> None:
         )
 
 
-def _searches(trigger: BaseTrigger) -> int:
-    """Give the most searches that finding one fire time takes."""
+def most_searches(trigger: BaseTrigger) -> int:
+    """Give the most searches that finding one fire time takes.
+
+    Raises ValueError for an interval that is too short and a jitter that reaches too far.
+    """
     searches = 1
     if isinstance(trigger, BaseCombiningTrigger):
-        each = [_searches(part) for part in trigger.triggers]
+        each = [most_searches(part) for part in trigger.triggers]
         searches = MOST_STEPS * max(each) if isinstance(trigger, AndTrigger) else sum(each)
     elif isinstance(trigger, IntervalTrigger) and trigger.interval < SHORTEST:
         raise ValueError(
