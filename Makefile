@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
+SERVER_PYTHON ?= $(BIN)/python
 FILE ?= examples/schedule.toml
 FOR ?= 15s
 
@@ -10,6 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 RUN_PURE := env -u TOCSIN_REQUIRE_COMPILED TOCSIN_PURE=1
 RUN_COMPILED := env -u TOCSIN_PURE TOCSIN_REQUIRE_COMPILED=1
+PYPI_SERVERS := secantusdb nx27017
 ENGINE := $(wildcard core/engine/*.py core/engine/*.pxd)
 
 export PIP_ROOT_USER_ACTION := ignore
@@ -17,7 +19,7 @@ export PIP_ROOT_USER_ACTION := ignore
 # Targets share the virtual environment, and the tests the processors.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help build run test lint test-pure test-compiled bench dist clean FORCE
+.PHONY: help build run services test lint test-pure test-compiled bench dist clean FORCE
 
 help: ## List the targets and variables.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -49,6 +51,16 @@ build: $(VENV)/built ## Make the virtual environment and compile the engine.
 run: build ## Run a schedule or a crontab for a while: make run FILE=path FOR=1m.
 	@$(BIN)/tocsin run "$(FILE)" --for "$(FOR)"
 
+$(VENV)-%/ready: pyproject.toml | $(VENV)/tools
+	$(SERVER_PYTHON) -m venv --without-pip $(@D)
+	@if $(PIP) --python $(@D)/bin/python install --group $*; then touch $@; else \
+	  echo "no $* for this Python; another one: make SERVER_PYTHON=python3.12 ..." >&2; \
+	  test -z "$$CI$$TOCSIN_REQUIRE_SERVERS"; fi
+
+# Where they can't be installed, their tests are skipped, but not in CI.
+services: $(PYPI_SERVERS:%=$(VENV)-%/ready) ## Install the servers that the tests start.
+	@tests/support/install-servers $(abspath $(BIN)/python)
+
 test: lint test-pure test-compiled ## Build, check style and types, run all tests, pure and compiled.
 
 lint: $(VENV)/tools ## Check style and types.
@@ -57,20 +69,20 @@ lint: $(VENV)/tools ## Check style and types.
 	$(BIN)/mypy -p tocsin
 	$(BIN)/lint-imports --no-logo
 
-test-pure: $(VENV)/tools ## Run the tests on the interpreted engine, all but the packaging.
+test-pure: services ## Run the tests on the interpreted engine, all but the packaging.
 	$(RUN_PURE) $(BIN)/pytest -q -n $(WORKERS) -m 'not packaging'
 
-test-compiled: $(VENV)/tools ## Run all tests on the compiled engine.
+test-compiled: services ## Run all tests on the compiled engine.
 	$(RUN_COMPILED) $(BIN)/pytest -q -n $(WORKERS)
 
-bench: $(VENV)/tools ## Run the benchmarks on the compiled engine and print their table.
+bench: services ## Run the benchmarks on the compiled engine and print their table.
 	$(RUN_COMPILED) $(BIN)/pytest benchmarks
 
 dist: $(VENV)/tools ## Build the source distribution and the wheel into dist/.
 	$(BIN)/python -m build
 
 clean: ## Remove everything that the other targets made.
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PYPI_SERVERS:%=$(VENV)-%) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find core -name '*.so' -delete -o -name '*.pyd' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

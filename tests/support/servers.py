@@ -83,7 +83,7 @@ class Server:
     """
 
     program: ClassVar[str]
-    package: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]] = ()  # of Debian
     ports_needed: ClassVar[int] = 1
 
     def __init__(self, folder: Path, *, durable: bool = False, owner: int | None = None) -> None:
@@ -120,11 +120,16 @@ class Server:
         """Give the path of the program."""
         path = find_program(cls.program, *cls.folders())
         if path is None:
-            raise ServerMissing(
-                f"{cls.__name__} is not installed: there is no program {cls.program!r}; run"
-                f" `make services`, or install {cls.package}"
-            )
+            raise cls.missing(cls.program)
         return path
+
+    @classmethod
+    def missing(cls, what: str) -> ServerMissing:
+        """Give the error that says how to install what was not found."""
+        others = f", or install the Debian packages {' '.join(cls.packages)}" * bool(cls.packages)
+        return ServerMissing(
+            f"{cls.__name__} is not installed: there is no {what}; run `make services`{others}"
+        )
 
     @classmethod
     def folders(cls) -> list[Path]:
@@ -290,7 +295,7 @@ def _wait_ended(pid: int, deadline: float) -> None:
 
 class PostgreSQL(Server):
     program = "postgres"
-    package = "the Debian package postgresql"
+    packages = ("postgresql",)
     stop_signal = signal.SIGINT  # fast: do not wait until the clients have gone
 
     @property
@@ -359,7 +364,7 @@ def _run(command: list[str], log: Path) -> None:
 
 class MariaDB(Server):
     program = "mariadbd"
-    package = "the Debian package mariadb-server-core"
+    packages = ("mariadb-server-core",)
 
     @property
     def url(self) -> str:
@@ -368,7 +373,7 @@ class MariaDB(Server):
     def prepare(self) -> None:
         install = find_program("mariadb-install-db")
         if install is None:
-            raise ServerMissing(f"there is no mariadb-install-db; install {self.package}")
+            raise self.missing("mariadb-install-db")
         _run(
             [
                 *(install, "--no-defaults", f"--datadir={self.data}", *self._user()),
@@ -402,7 +407,7 @@ class MariaDB(Server):
 
 class Redis(Server):
     program = "redis-server"
-    package = "the Debian package redis-server"
+    packages = ("redis-server",)
 
     @property
     def url(self) -> str:
@@ -429,8 +434,9 @@ class ZooKeeper(Server):
     """
 
     program = "java"
-    package = "the Debian packages libzookeeper-java and default-jre-headless"
+    packages = ("libzookeeper-java", "default-jre-headless")
     ports_needed = 3
+    jar = Path("/usr/share/java/zookeeper.jar")
 
     #: The ports of all members, when there are several, and which of them this is.
     members: tuple[tuple[int, ...], ...] = ()
@@ -439,6 +445,12 @@ class ZooKeeper(Server):
     @property
     def url(self) -> str:
         return self.address
+
+    @classmethod
+    def find(cls) -> str:
+        if not cls.jar.exists():
+            raise cls.missing(str(cls.jar))
+        return super().find()
 
     def prepare(self) -> None:
         self.data.mkdir()
@@ -465,17 +477,11 @@ admin.enableServer=false
         )
 
     def command(self) -> list[str]:
-        jar = Path("/usr/share/java/zookeeper.jar")
-        if not jar.exists():
-            raise ServerMissing(
-                f"ZooKeeper is not installed: there is no {jar}; run `make services`, or install"
-                f" {self.package}"
-            )
         return [
             *(self.find(), "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"),
             "-Dzookeeper.preAllocSize=4096",
             f"-Dzookeeper.forceSync={'yes' if self.durable else 'no'}",
-            *("-cp", str(jar), "org.apache.zookeeper.server.quorum.QuorumPeerMain"),
+            *("-cp", str(self.jar), "org.apache.zookeeper.server.quorum.QuorumPeerMain"),
             str(self.folder / "zoo.cfg"),
         ]
 
@@ -563,7 +569,7 @@ class ZooKeeperEnsemble:
 
 class Etcd(Server):
     program = "etcd"
-    package = "the Debian package etcd-server"
+    packages = ("etcd-server",)
     ports_needed = 2
 
     @property
@@ -615,7 +621,6 @@ class SecantusDB(_MongoDB):
     """
 
     program = "secantusd-py"
-    package = "SecantusDB from PyPI, in a virtual environment beside that of the tests"
 
     def command(self) -> list[str]:
         options = ["--sync-on-commit"] if self.durable else []
@@ -630,7 +635,6 @@ class NX27017(_MongoDB):
     """A server with MongoDB's protocol, over SQLite: no updates by pipelines, no replica set."""
 
     program = "nx-27017"
-    package = "nx-27017 from PyPI, in a virtual environment beside that of the tests"
 
     def command(self) -> list[str]:
         return [
@@ -638,6 +642,17 @@ class NX27017(_MongoDB):
             *("--data-dir", str(self.data)),
             *("--log-file", str(self.log), "--pid-file", str(self.folder / "own-pid")),
         ]
+
+
+def missing_packages() -> list[str]:
+    """List the Debian packages of the servers that are not installed."""
+    packages: list[str] = []
+    for kind in (PostgreSQL, MariaDB, Redis, ZooKeeper, Etcd):
+        try:
+            kind.find()
+        except ServerMissing:
+            packages += kind.packages
+    return packages
 
 
 class Proxy:
