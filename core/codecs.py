@@ -37,7 +37,7 @@ SHORTEST_KEY = 16
 _encode = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
 ).encode
-_SIGNED = {"$", "key", "mac", "value"}
+_SIGNED = ("$", "key", "mac", "value")
 
 
 class Codec(Form):
@@ -67,13 +67,13 @@ class Codec(Form):
         pickle_key: bytes | str | Iterable[bytes | str] | None = None,
         max_bytes: int = LARGEST,
     ) -> None:
-        advice = (
-            "give the store a codec for its type (value_codecs)"
-            if pickle_key is not None
-            else "give the store a codec for its type (value_codecs), or a pickle_key, with which"
-            " it is pickled and signed"
+        super().__init__(
+            Values(
+                STANDARD,
+                "give the store a codec for its type (value_codecs), or a pickle_key, with which it"
+                " is pickled and signed",
+            )
         )
-        super().__init__(Values(STANDARD, advice))
         codecs = ref_to_obj(value_codecs) if isinstance(value_codecs, str) else value_codecs
         for kind, (tag, write, read) in (codecs or {}).items():
             self.values.register(tag, kind, write, read)
@@ -181,7 +181,7 @@ class Codec(Form):
                 f"{path}: a pickle, which can run any code: it is read only by a store that was"
                 " given the pickle_key that signed it"
             )
-        if value.keys() != _SIGNED:
+        if value.keys() != set(_SIGNED):
             raise ValueError(f"{path}: a signed pickle has the members {', '.join(_SIGNED)}")
         key = self._keys.get(checked(value["key"], str, f"{path}: key"))
         if key is None:
@@ -249,7 +249,10 @@ class Codec(Form):
 
 
 def _check_length(record: object) -> None:
-    length = len(_encode(record))
+    try:
+        length = len(_encode(record))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"trigger: {shown(record)} is no JSON value: {error}") from None
     if length > LARGEST_TRIGGER:
         raise ValueError(
             f"trigger: its record is {length:,} characters long, at most {LARGEST_TRIGGER:,} may"

@@ -241,6 +241,18 @@ def test_a_trigger_nested_in_itself_is_refused() -> None:
     assert message == "trigger: nested too deeply, or within itself"
 
 
+@pytest.mark.parametrize("levels", [70, 900, 1500, 1900, 50_000])
+@pytest.mark.parametrize("inner", ["1", "NaN", '{"trigger": "date"}'])
+def test_a_trigger_that_is_nested_in_text_is_a_valueerror(levels: int, inner: str) -> None:
+    record = json.loads(Codec().dumps(job_of()))
+    del record["trigger"]
+    for opening, closing in (("[", "]"), ('{"trigger":', "}"), ('{"triggers":[', "]}")):
+        trigger = opening * levels + inner + closing * levels
+        assert refusal(Codec().loads, f'{json.dumps(record)[:-1]}, "trigger": {trigger}}}', 1)
+        argument = changed(Codec().dumps(job_of("here"))).replace('"here"', trigger)
+        assert refusal(Codec().loads, argument, 1)
+
+
 def test_numbers_with_the_same_hash_do_not_stall_the_reader() -> None:
     values = [n * (2**61 - 1) for n in range(1, 66)]
     assert len(set(map(hash, values))) == 1
