@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta, tzinfo
 from typing import Any, ClassVar
 
 from tocsin import triggers
 from tocsin.callables import ref_to_obj
-from tocsin.convert import edge_of, localize
 from tocsin.triggers.base import Trigger
 from tocsin.triggers.cron import EXACTLY_ONCE, WALL_CLOCK
+from tocsin.triggers.skipping import SkippingCalendarTrigger
 
 __all__ = [
     "AndTrigger",
@@ -203,80 +203,16 @@ class CronTrigger(_Restorable, triggers.CronTrigger):
         self.__init__(**given, **fields)  # type: ignore[misc]
 
 
-class CalendarIntervalTrigger(_Restorable, triggers.CalendarIntervalTrigger):
+class CalendarIntervalTrigger(_Restorable, SkippingCalendarTrigger):
     """Fire at a time of day, so many years, months, weeks and days after the last date.
 
     As APScheduler documents it, a date that a month lacks is skipped, as is one on which the
-    clock leaves the time of day out. Where years or months go together with weeks or days,
-    finding a fire time goes through the dates from ``start_date`` on.
+    clock leaves the time of day out.
     """
 
     __slots__ = ()
 
-    kind = "apscheduler-calendarinterval"
-
-    # Not the shortcuts to the schedule, which knows no dates to skip.
-    next_instant = Trigger.next_instant
-    previous_instant = Trigger.previous_instant
-    next_fire_time = Trigger.next_fire_time
-    previous_fire_time = Trigger.previous_fire_time
-    _iterate = Trigger._iterate
-
-    def _next_plain(self, after: int) -> int | None:
-        if self._mixed:
-            return next((each for each in self._walk() if each > after), None)
-        found = super()._next_plain(after)
-        while found is not None and not self._is_valid(found):
-            found = super()._next_plain(found)
-        return found
-
-    def _previous_plain(self, before: int) -> int | None:
-        if self._mixed:
-            latest = None
-            for each in self._walk():
-                if each >= before:
-                    break
-                latest = each
-            return latest
-        found = super()._previous_plain(before)
-        while found is not None and not self._is_valid(found):
-            found = super()._previous_plain(found)
-        return found
-
-    @property
-    def _mixed(self) -> bool:
-        return bool((self.years or self.months) and (self.weeks or self.days))
-
-    def _is_valid(self, instant: int) -> bool:
-        """Tell whether the clock shows the day of the month, and the time, that were asked for."""
-        moment = edge_of(self.timezone).moment(instant)
-        if moment is None or moment.time() != self._time:
-            return False
-        return not (self.years or self.months) or moment.day == self.start_date.day
-
-    def _walk(self) -> Iterator[int]:
-        """Iterate over all fire times, from ``start_date`` on."""
-        edge = edge_of(self.timezone)
-        months = self.years * 12 + self.months
-        found: date = self.start_date
-        while self.end_date is None or found <= self.end_date:
-            moment = localize(datetime.combine(found, self._time), self.timezone)
-            if moment.time() == self._time:
-                yield edge.instant(moment)
-            month = found.year * 12 + found.month - 1
-            while True:
-                month += months
-                if month // 12 > date.max.year:
-                    return
-                try:
-                    found = date(month // 12, month % 12 + 1, found.day)
-                except ValueError:  # the month lacks the day
-                    continue
-                break
-            try:
-                found += timedelta(weeks=self.weeks, days=self.days)
-            except OverflowError:
-                return
+    native = SkippingCalendarTrigger
 
     def _set_state(self, fields: dict[str, Any]) -> None:
         units = zip(("years", "months", "weeks", "days"), fields.pop("interval"), strict=True)

@@ -8,6 +8,7 @@ from tocsin.triggers.combining import AndTrigger, OrTrigger
 from tocsin.triggers.cron import CronTrigger
 from tocsin.triggers.date import DateTrigger
 from tocsin.triggers.interval import IntervalTrigger
+from tocsin.triggers.skipping import SkippingCalendarTrigger
 
 __all__ = [
     "AndTrigger",
@@ -17,5 +18,6 @@ __all__ = [
     "DateTrigger",
     "IntervalTrigger",
     "OrTrigger",
+    "SkippingCalendarTrigger",
     "Trigger",
 ]

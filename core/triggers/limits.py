@@ -7,7 +7,7 @@ an `AndTrigger` up to `MOST_STEPS`, and the parts of combined triggers multiply.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 
 from tocsin.convert import MICROSECOND
 from tocsin.triggers.base import BaseTrigger, Trigger
@@ -16,6 +16,7 @@ from tocsin.triggers.combining import MOST_STEPS, AndTrigger, BaseCombiningTrigg
 from tocsin.triggers.cron import CronTrigger
 from tocsin.triggers.date import DateTrigger
 from tocsin.triggers.interval import IntervalTrigger
+from tocsin.triggers.skipping import SkippingCalendarTrigger
 
 __all__ = ["check_limits", "most_searches"]
 
@@ -59,6 +60,8 @@ def most_searches(trigger: BaseTrigger) -> int:
             f"interval: {trigger.interval} is shorter than a millisecond, which no store can"
             " follow; have one job do several things in turn"
         )
+    elif isinstance(trigger, SkippingCalendarTrigger) and trigger.mixed:
+        searches = 12 * date.max.year // (12 * trigger.years + trigger.months) + 1
     spread = _spread(trigger)
     if spread:
         # What is delayed to a time started within one jitter before it, and the search goes on
