@@ -77,7 +77,10 @@ KINDS: Mapping[str, Kind] = {
         BaseJobStore,
         IJobStore,
         ("tocsin.stores", "apscheduler.jobstores"),
-        {"memory": "tocsin.stores.memory:MemoryJobStore"},
+        {
+            "memory": "tocsin.stores.memory:MemoryJobStore",
+            "redis": "tocsin.stores.redis:RedisJobStore",
+        },
     ),
 }
 

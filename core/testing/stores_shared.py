@@ -143,7 +143,7 @@ class SharedStoreCompliance:
             id=job_id,
             name=options.pop("name", job_id),
             misfire_grace_time=None,
-            coalesce=True,
+            coalesce=options.pop("coalesce", True),
             max_instances=options.pop("max_instances", 1),
             next_run=None if due is None else self.at(due),
             **options,

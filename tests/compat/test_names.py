@@ -32,6 +32,7 @@ NAMES = {
     "apscheduler.jobstores.base": "BaseJobStore JobLookupError ConflictingIdError"
     " TransientJobError",
     "apscheduler.jobstores.memory": "MemoryJobStore",
+    "apscheduler.jobstores.redis": "RedisJobStore",
     "apscheduler.triggers": "",
     "apscheduler.triggers.base": "BaseTrigger",
     "apscheduler.triggers.date": "DateTrigger",
@@ -59,7 +60,6 @@ NAMES = {
 MISSING = {
     "apscheduler.jobstores.etcd": "EtcdJobStore",
     "apscheduler.jobstores.mongodb": "MongoDBJobStore",
-    "apscheduler.jobstores.redis": "RedisJobStore",
     "apscheduler.jobstores.rethinkdb": "RethinkDBJobStore",
     "apscheduler.jobstores.sqlalchemy": "SQLAlchemyJobStore",
     "apscheduler.jobstores.zookeeper": "ZooKeeperJobStore",
