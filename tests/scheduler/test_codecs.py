@@ -26,9 +26,12 @@ from tocsin import (
     IntervalTrigger,
     OrTrigger,
 )
-from tocsin.codecs import LARGEST, Codec
+from tocsin.codecs import LARGEST, LARGEST_TRIGGER, SHORTEST_KEY, Codec
 from tocsin.job import Job
-from tocsin.records import from_record, to_record
+from tocsin.records import _LONGEST_GRACE, from_record, to_record
+from tocsin.triggers import limits
+from tocsin.triggers.combining import MOST_STEPS
+from tocsin.values import MOST_COLLISIONS
 
 NOON = DateTrigger("2030-01-01 12:00", "UTC")
 NEXT = 1_893_499_200_000_000
@@ -186,6 +189,22 @@ def test_a_record_of_the_greatest_size_is_the_last_that_is_taken() -> None:
 @pytest.mark.parametrize("size", [0, 1023, True, "1 MB", None])
 def test_a_wrong_limit_is_refused(size: Any) -> None:
     assert refusal(lambda: Codec(max_bytes=size)).startswith("max_bytes: a number of bytes")
+
+
+def test_the_limits_are_those_of_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "records.md").read_text(encoding="utf-8")
+    for said in (
+        f"at\nmost {LARGEST // 1024} KiB of UTF-8",
+        f"at most {_LONGEST_GRACE:,}; `null`",
+        f"| the record of a trigger | {LARGEST_TRIGGER:,} characters |",
+        f"| fire times within a trigger's jitter | {limits.MOST_ACROSS:,} |",
+        f"| searches for one fire time | {limits.MOST_SEARCHES:,}, ",
+        f"an `and` counts for {MOST_STEPS:,} times",
+        f"At most {MOST_COLLISIONS} elements of a set",
+        f"or a text, of at least {SHORTEST_KEY} bytes",
+    ):
+        assert said in page
+    assert timedelta(milliseconds=1) == limits.SHORTEST
 
 
 EVERY_SECOND = CronTrigger(second="*", timezone="UTC")
