@@ -15,7 +15,7 @@ def main() -> None:
         from tocsin.cli.app import app
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in ("click", "rich"):
+        if missing not in ("click", "platformdirs", "rich"):
             raise
         sys.exit(f"tocsin: the command line needs {missing}: pip install tocsin[cli]")
     app()

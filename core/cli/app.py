@@ -8,6 +8,7 @@ import tocsin
 from tocsin.cli.as_apscheduler import as_apscheduler
 from tocsin.cli.next import next_command
 from tocsin.cli.run import run_command
+from tocsin.cli.store import store_group
 
 _ENGINE = "compiled" if tocsin.COMPILED else "pure Python"
 
@@ -24,3 +25,4 @@ def app() -> None:
 app.add_command(as_apscheduler)
 app.add_command(next_command)
 app.add_command(run_command)
+app.add_command(store_group)

@@ -77,12 +77,18 @@ def read_job(data: bytes, job_id: str) -> Job:
 class _PytzZone(tzinfo):
     """A zone of pytz as datetimes have it: with one of its offsets."""
 
-    def __init__(self, zone: tzinfo, offset: timedelta | None) -> None:
+    def __init__(self, zone: tzinfo, offset: timedelta) -> None:
         self.zone = zone
         self._offset = offset
 
-    def utcoffset(self, moment: datetime | None) -> timedelta | None:
+    def utcoffset(self, moment: datetime | None) -> timedelta:
         return self._offset
+
+    def dst(self, moment: datetime | None) -> None:
+        return None
+
+    def tzname(self, moment: datetime | None) -> None:
+        return None
 
     def __reduce__(self) -> Any:
         raise ValueError("a time zone of pytz can't be carried; give its name instead")
@@ -156,7 +162,7 @@ class _Reader:
             found = _reconstructed(found)
         if found.name in _PARTS:
             part = _PARTS[found.name]
-            made = part.__new__(part)
+            made: Any = object.__new__(part)
             vars(made).update(self.value(self.plain(found.state, dict, dict, path), path))
             return made
         maker = _MAKERS.get(found.name)
@@ -214,7 +220,7 @@ _FIELDS = {
 
 
 def _reconstructed(found: Made) -> Made:
-    kind = found.args[0] if found.args else None
+    kind: Any = found.args[0] if found.args else None
     if not is_name(kind):
         raise ValueError("a class is made of what is none")
     made: Made = kind()
@@ -254,18 +260,19 @@ _Maker = Callable[[_Reader, Made, str], Any]
 
 
 def _datetime(reader: _Reader, found: Made, path: str) -> datetime:
-    packed, *zone = [reader.value(each, path) for each in found.args]
-    moment = datetime(reader.plain(packed, bytes, bytes, path), *zone).replace()  # type: ignore[arg-type]
-    zone_given = moment.tzinfo
-    return moment.astimezone(zone_given.zone) if isinstance(zone_given, _PytzZone) else moment
+    moment: datetime = _unpacked(datetime, reader, found, path)
+    zone = moment.tzinfo
+    return moment.astimezone(zone.zone) if isinstance(zone, _PytzZone) else moment
 
 
 def _packed(kind: Any) -> _Maker:
-    def make(reader: _Reader, found: Made, path: str) -> Any:
-        packed, *zone = [reader.value(each, path) for each in found.args]
-        return kind(reader.plain(packed, bytes, bytes, path), *zone).replace()
+    return lambda reader, found, path: _unpacked(kind, reader, found, path)
 
-    return make
+
+def _unpacked(kind: Any, reader: _Reader, found: Made, path: str) -> Any:
+    packed, *zone = [reader.value(each, path) for each in found.args]
+    made = kind(reader.plain(packed, bytes, bytes, path), *zone)
+    return made.replace()  # which checks what the bytes say, and they were not
 
 
 def _called(function: Callable[..., Any]) -> _Maker:
