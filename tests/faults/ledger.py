@@ -62,10 +62,11 @@ class Cluster:
         self.members: list[subprocess.Popen[bytes]] = []
         self._errors = (folder / "errors").open("ab")
 
-    def spawn(self) -> subprocess.Popen[bytes]:
+    def spawn(self, **options: Any) -> subprocess.Popen[bytes]:
         """Start another member, and wait until it is ready."""
+        options = {**self.options, **options}
         process = subprocess.Popen(
-            [sys.executable, str(_MEMBER), str(self.path), json.dumps(self.options)],
+            [sys.executable, str(_MEMBER), str(self.path), json.dumps(options)],
             stderr=self._errors,
             env={**os.environ, "PYTHONPATH": str(_MEMBER.parent.parent)},
         )

@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from tocsin.adapters.background import BackgroundScheduler
+from tocsin.clock import SystemClock
 from tocsin.events import (
     EVENT_JOB_COALESCED,
     EVENT_JOB_ERROR,
@@ -42,6 +43,16 @@ _TOLD = (
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
+class SkewedClock(SystemClock):
+    """A clock that is some seconds fast."""
+
+    def __init__(self, skew: float) -> None:
+        self._skew = round(skew * 1_000_000)
+
+    def now(self) -> int:
+        return super().now() + self._skew
+
+
 def work(pause: float = 0.0) -> None:
     """Do what a job does."""
     if pause:
@@ -52,6 +63,7 @@ def main() -> None:
     """Run the jobs of a store until told to stop."""
     ledger = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     options = json.loads(sys.argv[2])
+    clock = SkewedClock(float(options.pop("skew", 0)))
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(process)d %(message)s")
 
     def write(event: Any) -> None:
@@ -65,7 +77,7 @@ def main() -> None:
 
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    scheduler = BackgroundScheduler(jobstores={"default": options}, timezone="UTC")
+    scheduler = BackgroundScheduler(jobstores={"default": options}, timezone="UTC", clock=clock)
     scheduler.add_listener(write, _TOLD)
     scheduler.start()
     os.write(ledger, f"{time.time()} {os.getpid()} READY - 0\n".encode())

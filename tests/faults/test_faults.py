@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from faults.ledger import Account, Cluster, long_form
 from faults.member import work
+from support import servers
 
 from tocsin.adapters.background import BackgroundScheduler
 from tocsin.triggers.interval import IntervalTrigger
@@ -29,23 +30,25 @@ _TAKE_OVER = 2.0
 STORES = ("sqlite", "postgresql", "redis", "zookeeper")
 
 
+def configured(kind: str, url: str, name: str) -> dict[str, Any]:
+    """Give the configuration of a store."""
+    own = {
+        "sqlite": {"type": "sqlalchemy", "url": url},
+        "postgresql": {"type": "sqlalchemy", "url": url, "tablename": name},
+        "redis": {"type": "redis", "url": url, "jobs_key": name},
+        "zookeeper": {"type": "zookeeper", "hosts": url, "path": f"/{name}"},
+    }
+    return {**own[kind], "lease": _LEASE, "poll_interval": 1.0}
+
+
 @pytest.fixture(params=STORES)
 def options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """Give the configuration of a store that is empty."""
-    name = f"faults_{request.node.name.encode().hex()[-24:]}_{time.time_ns()}"
-    common = {"lease": _LEASE, "poll_interval": 1.0}
-    if request.param == "sqlite":
-        return {"type": "sqlalchemy", "url": f"sqlite:///{tmp_path}/jobs.sqlite", **common}
-    server: Any = request.getfixturevalue(
-        {"postgresql": "postgresql", "redis": "redis_server", "zookeeper": "zookeeper"}[
-            request.param
-        ]
-    )
-    if request.param == "postgresql":
-        return {"type": "sqlalchemy", "url": server.url, "tablename": name, **common}
-    if request.param == "redis":
-        return {"type": "redis", "url": server.url, "jobs_key": name, **common}
-    return {"type": "zookeeper", "hosts": server.url, "path": f"/{name}", **common}
+    kind = request.param
+    if kind == "sqlite":
+        return configured(kind, f"sqlite:///{tmp_path}/jobs.sqlite", "")
+    server: Any = request.getfixturevalue("redis_server" if kind == "redis" else kind)
+    return configured(kind, server.url, f"faults_{time.time_ns()}")
 
 
 @pytest.fixture
@@ -135,4 +138,92 @@ def test_a_member_sleeps_longer_than_its_lease(
         sleeper.send_signal(signal.SIGCONT)
         cluster.wait_for_runs(sleeper, 30)
     account = settle_down(cluster)
+    CHECKS[repeat](account)
+
+
+@pytest.mark.parametrize("repeat", [False, True], ids=["at-most-once", "at-least-once"])
+def test_the_clocks_of_members_differ(
+    cluster: Cluster, options: dict[str, Any], repeat: bool
+) -> None:
+    add_jobs(options, at_least_once=repeat)
+    members = [cluster.spawn(skew=skew) for skew in (-300, 0, 300)]
+    for member in members:
+        cluster.wait_for_runs(member, 30)
+    account = settle_down(cluster)
+    CHECKS[repeat](account)
+    assert account.lost == {}
+    # In time by the true clock, and not by the wrong one.
+    assert min(account.lateness.values()) > -1
+    assert max(account.lateness.values()) <= _TAKE_OVER + _LEASE
+
+
+SERVERS: dict[str, type[servers.Server]] = {
+    "postgresql": servers.PostgreSQL,
+    "redis": servers.Redis,
+    "zookeeper": servers.ZooKeeper,
+}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("repeat", [False, True], ids=["at-most-once", "at-least-once"])
+@pytest.mark.parametrize("kind", SERVERS)
+def test_the_server_fails(
+    kind: str, repeat: bool, start_server: Callable[..., Any], tmp_path: Path
+) -> None:
+    """It is killed and restarted, stopped for a while, silent, and cut off, in turn."""
+    server = start_server(SERVERS[kind], durable=True)
+    with servers.Proxy(server.port) as proxy:
+        url = server.url.replace(f":{server.port}", f":{proxy.port}")
+        cluster = Cluster(tmp_path, configured(kind, url, "faults"))
+        try:
+            add_jobs(cluster.options, at_least_once=repeat)
+            members = [cluster.spawn() for _ in range(2)]
+
+            def works() -> None:
+                for member in members:
+                    cluster.wait_for_runs(member, 60)
+
+            for _ in range(5 if long_form() else 1):
+                works()
+                server.kill()
+                server.restart()
+                works()
+                server.pause()
+                time.sleep(_LEASE + 2)
+                server.resume()
+                works()
+                proxy.hold()
+                time.sleep(_LEASE + 2)
+                proxy.resume()
+                works()
+                proxy.cut()
+                time.sleep(1)
+                proxy.resume()
+            works()
+            account = settle_down(cluster)
+        finally:
+            cluster.close()
+    CHECKS[repeat](account)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("repeat", [False, True], ids=["at-most-once", "at-least-once"])
+def test_the_leader_of_the_ensemble_is_killed(
+    repeat: bool, start_server: Callable[..., Any], tmp_path: Path
+) -> None:
+    ensemble = start_server(servers.ZooKeeperEnsemble, durable=True)
+    cluster = Cluster(tmp_path, configured("zookeeper", ensemble.url, "faults"))
+    try:
+        add_jobs(cluster.options, at_least_once=repeat)
+        members = [cluster.spawn() for _ in range(2)]
+        for _ in range(10 if long_form() else 2):
+            for member in members:
+                cluster.wait_for_runs(member, 60)
+            leader = ensemble.leader()
+            leader.kill()
+            time.sleep(3)
+            leader.restart()
+        account = settle_down(cluster)
+    finally:
+        cluster.close()
     CHECKS[repeat](account)
