@@ -19,7 +19,7 @@ export PIP_ROOT_USER_ACTION := ignore
 # Targets share the virtual environment, and the tests the processors.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help build run services test lint test-pure test-compiled bench dist clean FORCE
+.PHONY: help build run services test lint test-pure test-compiled test-faults bench dist clean FORCE
 
 help: ## List the targets and variables.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -69,11 +69,14 @@ lint: $(VENV)/tools ## Check style and types.
 	$(BIN)/mypy -p tocsin
 	$(BIN)/lint-imports --no-logo
 
-test-pure: services ## Run the tests on the interpreted engine, all but the packaging.
-	$(RUN_PURE) $(BIN)/pytest -q -n $(WORKERS) -m 'not packaging'
+test-pure: services ## Run the tests on the interpreted engine, but for packaging and faults.
+	$(RUN_PURE) $(BIN)/pytest -q -n $(WORKERS) -m 'not packaging and not faults'
 
 test-compiled: services ## Run all tests on the compiled engine.
 	$(RUN_COMPILED) $(BIN)/pytest -q -n $(WORKERS)
+
+test-faults: services ## Kill, stop and cut off what shares a store, in the long form (hours).
+	$(RUN_COMPILED) TOCSIN_FAULTS=long $(BIN)/pytest -q tests/faults
 
 bench: services ## Run the benchmarks on the compiled engine and print their table.
 	$(RUN_COMPILED) $(BIN)/pytest benchmarks

@@ -21,6 +21,7 @@ from support import servers
 from tocsin.adapters.background import BackgroundScheduler
 from tocsin.triggers.interval import IntervalTrigger
 
+pytestmark = pytest.mark.faults
 _LEASE = 3.0
 _PERIOD = 1_000_000
 _JOBS = 1000 if long_form() else 200
@@ -28,6 +29,16 @@ _KILLS = 100 if long_form() else 4
 #: How late a run may start whose scheduler has died: the lease plus this, in seconds.
 _TAKE_OVER = 2.0
 STORES = ("sqlite", "postgresql", "redis", "zookeeper")
+
+
+def modes(*short: bool) -> pytest.MarkDecorator:
+    """Have a test run in some modes, in the long form in both."""
+    chosen = (False, True) if long_form() else short
+    ids = ["at-least-once" if repeat else "at-most-once" for repeat in chosen]
+    return pytest.mark.parametrize("repeat", chosen, ids=ids)
+
+
+both, at_most_once, at_least_once = modes(False, True), modes(False), modes(True)
 
 
 def configured(kind: str, url: str, name: str) -> dict[str, Any]:
@@ -106,7 +117,7 @@ CHECKS: dict[bool, Callable[[Account], None]] = {
 
 
 @pytest.mark.timeout(3600 if long_form() else 180)
-@pytest.mark.parametrize("repeat", [False, True], ids=["at-most-once", "at-least-once"])
+@both
 def test_members_are_killed(cluster: Cluster, options: dict[str, Any], repeat: bool) -> None:
     add_jobs(options, at_least_once=repeat)
     chance = random.Random(20261125)
@@ -125,7 +136,7 @@ def test_members_are_killed(cluster: Cluster, options: dict[str, Any], repeat: b
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("repeat", [False, True], ids=["at-most-once", "at-least-once"])
+@at_most_once
 def test_a_member_sleeps_longer_than_its_lease(
     cluster: Cluster, options: dict[str, Any], repeat: bool
 ) -> None:
@@ -141,7 +152,7 @@ def test_a_member_sleeps_longer_than_its_lease(
     CHECKS[repeat](account)
 
 
-@pytest.mark.parametrize("repeat", [False, True], ids=["at-most-once", "at-least-once"])
+@at_most_once
 def test_the_clocks_of_members_differ(
     cluster: Cluster, options: dict[str, Any], repeat: bool
 ) -> None:
@@ -165,7 +176,7 @@ SERVERS: dict[str, type[servers.Server]] = {
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("repeat", [False, True], ids=["at-most-once", "at-least-once"])
+@at_least_once
 @pytest.mark.parametrize("kind", SERVERS)
 def test_the_server_fails(
     kind: str, repeat: bool, start_server: Callable[..., Any], tmp_path: Path
@@ -207,7 +218,7 @@ def test_the_server_fails(
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("repeat", [False, True], ids=["at-most-once", "at-least-once"])
+@at_most_once
 def test_the_leader_of_the_ensemble_is_killed(
     repeat: bool, start_server: Callable[..., Any], tmp_path: Path
 ) -> None:
