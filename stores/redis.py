@@ -131,7 +131,8 @@ class RedisJobStore(RowJobStore):
     def _open(self) -> None:
         self._check_server()
         create = "1" if self.create else "0"
-        found, *more = [_text(part) for part in self._call(scripts.OPEN, _VERSION, create)]
+        answer = self._call(scripts.OPEN, _VERSION, create, wait=False, again=True)
+        found, *more = map(_text, answer)
         if found == "missing":
             raise RuntimeError(
                 f"{self!r}: there is no job store, and with create=False none is made; run"

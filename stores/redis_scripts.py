@@ -66,7 +66,7 @@ end
 local function announce(before, channel, sender)
   local after = earliest()
   if after and (not before or tonumber(after) < tonumber(before)) then
-    redis.call('PUBLISH', channel, sender)
+    redis.pcall('PUBLISH', channel, sender) -- which may be forbidden
   end
 end
 

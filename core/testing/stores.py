@@ -527,6 +527,7 @@ class JobStoreCompliance:
         )
 
     def test_an_id_is_given_to_one_of_many_threads(self) -> None:
+        assert self.ids() == []  # made here, or each thread would make a store
         together = threading.Barrier(_THREADS)
 
         def work() -> int:
