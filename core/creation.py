@@ -169,20 +169,10 @@ def make_jobs(
             trigger: Any = each["trigger"] if "trigger" in each else shared.get("trigger")
             if BaseTrigger not in type(trigger).__mro__:
                 trigger = make_trigger(trigger, {}, scheduler.timezone, scheduler.now())
-            job = Job(
-                scheduler,
-                model._call[0],
-                trigger,
-                args,
-                kwargs,
+            job = model.alike(
                 checked_text(each["id"], "id") if "id" in each else None,
-                model.name,
-                model.executor,
-                model.misfire_grace_time,
-                model.coalesce,
-                model.max_instances,
-                model._next_run,
-                model.at_least_once,
+                trigger,
+                (model._call[0], args, kwargs) if args or kwargs else model._call[0],
             )
         else:
             job = _make_of(scheduler, {**shared, **each})

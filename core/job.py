@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
+from operator import attrgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from tocsin.callables import (
     bound_instance,
@@ -16,9 +18,11 @@ from tocsin.callables import (
     ref_to_obj,
 )
 from tocsin.convert import as_datetime, as_number, edge_of
+from tocsin.engine.heap import Entry
 from tocsin.triggers.base import BaseTrigger
 
 if TYPE_CHECKING:
+    from tocsin.config import JobDefaults
     from tocsin.scheduler import BaseScheduler
 
 
@@ -38,13 +42,71 @@ class Undefined:
 undefined: Any = Undefined()
 
 _UTC = edge_of(timezone.utc)
+_T = TypeVar("_T")
 
 NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
 #: For ids that no other job has; seeded anew in a forked child by the standard library.
 _random_bits = random.getrandbits
 
 
-class Job:
+class Rules(NamedTuple):
+    """How a job runs; jobs with the same rules share them, see `rules_of`."""
+
+    executor: str
+    misfire_grace_time: float | None
+    coalesce: bool
+    max_instances: int
+    at_least_once: bool
+
+    def completed(self, defaults: JobDefaults) -> Rules:
+        """Give the rules with defaults for what is undefined."""
+        executor, grace, coalesce, instances, at_least_once = self
+        return rules_of(
+            executor,
+            defaults.misfire_grace_time if grace is undefined else grace,
+            defaults.coalesce if coalesce is undefined else coalesce,
+            defaults.max_instances if instances is undefined else instances,
+            at_least_once,
+        )
+
+
+#: By type as well, for 1 and 1.0 are equal.
+_shared_rules = lru_cache(maxsize=1024, typed=True)(Rules)
+
+
+def rules_of(
+    executor: str,
+    misfire_grace_time: float | None,
+    coalesce: bool,
+    max_instances: int,
+    at_least_once: bool,
+) -> Rules:
+    """Give the rules of these values, the same object to all who ask for the same."""
+    given = (executor, misfire_grace_time, coalesce, max_instances, at_least_once)
+    try:
+        return _shared_rules(*given)
+    except TypeError:  # what is not hashable is no right value, which is for others to say
+        return Rules(*given)
+
+
+if TYPE_CHECKING:
+
+    class _Rule(Generic[_T]):
+        def __get__(self, job: Job, owner: type[Job] | None = None) -> _T: ...
+
+        def __set__(self, job: Job, value: _T) -> None: ...
+
+
+def _rule(name: str) -> Any:
+    """Make an attribute of jobs of one of their rules; to change it gives a job other rules."""
+
+    def change(job: Job, value: Any) -> None:
+        job._rules = rules_of(**{**job._rules._asdict(), name: value})
+
+    return property(attrgetter(f"_rules.{name}"), change)
+
+
+class Job(Entry):
     """A handle on one job of a scheduler.
 
     ``add_job`` makes it, or `tocsin.records`; nobody else does. Its attributes are read, and
@@ -55,19 +117,16 @@ class Job:
     ``failure`` says why the scheduler has set the job aside, None if it has not.
     """
 
+    # There may be a million jobs in memory: each slot counts, and so does each object in it.
     __slots__ = (
-        "_call",
         "_handle",
         "_jobstore_alias",
         "_next_run",
+        "_rules",
         "_scheduler",
-        "at_least_once",
-        "coalesce",
-        "executor",
+        "_target",
         "failure",
         "id",
-        "max_instances",
-        "misfire_grace_time",
         "name",
         "trigger",
     )
@@ -75,12 +134,15 @@ class Job:
     id: str
     name: str
     trigger: BaseTrigger
-    executor: str
-    misfire_grace_time: float | None
-    coalesce: bool
-    max_instances: int
-    at_least_once: bool
+    executor: _Rule[str] = _rule("executor")
+    misfire_grace_time: _Rule[float | None] = _rule("misfire_grace_time")
+    coalesce: _Rule[bool] = _rule("coalesce")
+    max_instances: _Rule[int] = _rule("max_instances")
+    at_least_once: _Rule[bool] = _rule("at_least_once")
     failure: str | None
+    # The callable alone where there are no arguments, else a tuple of it and them. Replaced as
+    # a whole, so that no run sees one part of a change.
+    _target: Any
 
     def __init__(
         self,
@@ -99,22 +161,39 @@ class Job:
         at_least_once: bool = False,
     ) -> None:
         self.id = f"{_random_bits(128):032x}" if id is None else id
-        # One tuple, replaced as a whole, so that no run sees one part of a change.
-        self._call: tuple[Any, tuple[Any, ...], Mapping[str, Any]] = (func, args, kwargs)
+        self._target = (func, args, kwargs) if args or kwargs else func
         self.trigger = trigger
         self.name = get_callable_name(func) if name is None else name
-        self.executor = executor
         # What is undefined is filled in when the job is given to its store.
-        self.misfire_grace_time = misfire_grace_time
-        self.coalesce = coalesce
-        self.max_instances = max_instances
-        self.at_least_once = at_least_once
+        self._rules = rules_of(executor, misfire_grace_time, coalesce, max_instances, at_least_once)
         self._next_run = next_run
         self.failure = None
         self._scheduler = scheduler
         self._jobstore_alias: str | None = None
-        # The store's own: the entry in the heap of a MemoryJobStore, the `Claim` of a shared one.
+        # The `Claim` of a shared store.
         self._handle: Any = None
+
+    def alike(self, job_id: str | None, trigger: BaseTrigger, target: Any) -> Job:
+        """Make another job with the same name, rules and next run, that is in no store yet."""
+        job: Job = Job.__new__(Job)
+        job.id = f"{_random_bits(128):032x}" if job_id is None else job_id
+        job._target = target
+        job.trigger = trigger
+        job.name = self.name
+        job._rules = self._rules
+        job._next_run = self._next_run
+        job.failure = job._jobstore_alias = job._handle = None
+        job._scheduler = self._scheduler
+        return job
+
+    @property
+    def _call(self) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
+        target = self._target
+        return target if type(target) is tuple else (target, (), NO_KWARGS)
+
+    @_call.setter
+    def _call(self, call: tuple[Any, tuple[Any, ...], Mapping[str, Any]]) -> None:
+        self._target = call if call[1] or call[2] else call[0]
 
     @property
     def func(self) -> Callable[..., Any]:
@@ -330,12 +409,14 @@ class Job:
         self.id = state["id"]
         self._call = (state["func"], tuple(state["args"]), state["kwargs"])
         self.trigger = state["trigger"]
-        self.executor = state["executor"]
         self.name = state["name"]
-        self.misfire_grace_time = state["misfire_grace_time"]
-        self.coalesce = state["coalesce"]
-        self.max_instances = state["max_instances"]
-        self.at_least_once = False
+        self._rules = rules_of(
+            state["executor"],
+            state["misfire_grace_time"],
+            state["coalesce"],
+            state["max_instances"],
+            False,
+        )
         self.failure = None
         self._scheduler = None
         self._jobstore_alias = None

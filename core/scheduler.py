@@ -550,23 +550,19 @@ class BaseScheduler(ABC):
     def _add(self, jobs: Sequence[Job], alias: str, replace: bool) -> None:
         """Complete jobs, and add them to a store."""
         store = self._store(alias)
-        defaults = self._defaults
         now = self.now()
         edge = self._edge
         earliest = _FOREVER
-        executor_name = trigger = executor = None
+        rules = trigger = executor = None
         for job in jobs:
-            if job.executor != executor_name:
-                executor_name = job.executor
-                executor = self._executors.get(executor_name)
+            if job._rules is not rules:
+                rules = job._rules
+                complete = rules.completed(self._defaults)
+                executor = self._executors.get(rules.executor)
             if executor is not None and not executor.runs_coroutines:
                 self._refuse_coroutine(job, executor)
-            if job.misfire_grace_time is undefined:
-                job.misfire_grace_time = defaults.misfire_grace_time
-            if job.coalesce is undefined:
-                job.coalesce = defaults.coalesce
-            if job.max_instances is undefined:
-                job.max_instances = defaults.max_instances
+            if complete is not rules:
+                job._rules = complete
             if job._next_run is undefined:
                 if job.trigger is not trigger:
                     trigger = job.trigger

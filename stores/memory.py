@@ -16,9 +16,11 @@ from tocsin.stores.base import BaseJobStore
 __all__ = ["MemoryJobStore"]
 
 _UTC = edge_of(timezone.utc)
-#: The handle of a job that is claimed: not in the heap, and not paused either. Whatever is done
-#: to the job meanwhile gives it another.
-_CLAIMED = -1
+#: The entry of a job that is not in the heap, for it is paused.
+_NONE = -1
+#: That of one that is not there, for it is claimed. Whatever is done to it meanwhile gives it
+#: another.
+_CLAIMED = -2
 
 
 class MemoryJobStore(BaseJobStore):
@@ -79,8 +81,8 @@ class MemoryJobStore(BaseJobStore):
                         raise ConflictingIdError(job.id)
                     self._unschedule(old)
                 known[job.id] = job
-                if job._next_run is not None:
-                    job._handle = push(job._next_run, job)
+                due = job._next_run
+                job._entry = _NONE if due is None else push(due, job)
                 replaced.append(old is not None)
         return replaced
 
@@ -92,8 +94,7 @@ class MemoryJobStore(BaseJobStore):
                 raise JobLookupError(job.id)
             self._unschedule(old)
             self._jobs[job.id] = job
-            if job._next_run is not None:
-                job._handle = self._heap.push(job._next_run, job)
+            self._schedule(job)
 
     def modify_job(self, job_id: str, changes: Mapping[str, Any]) -> Job:
         """Change attributes of a job in one step and give it; JobLookupError without one."""
@@ -103,14 +104,13 @@ class MemoryJobStore(BaseJobStore):
                 raise JobLookupError(job_id)
             job._apply(changes)
             if "_next_run" in changes:
-                handle = job._handle
+                entry = job._entry
                 when = job._next_run
-                if when is not None and handle is not None and handle != _CLAIMED:
-                    self._heap.rekey(handle, when)
+                if when is not None and entry >= 0:
+                    self._heap.rekey(entry, when)
                 else:
                     self._unschedule(job)
-                    if when is not None:
-                        job._handle = self._heap.push(when, job)
+                    self._schedule(job)
         return job
 
     def remove_job(self, job_id: str) -> None:
@@ -119,15 +119,13 @@ class MemoryJobStore(BaseJobStore):
             job = self._jobs.pop(job_id, None)
             if job is None:
                 raise JobLookupError(job_id)
-            handle, job._handle = job._handle, None
-            if handle is not None and handle != _CLAIMED:
-                self._heap.remove(handle)
+            self._unschedule(job)
 
     def remove_all_jobs(self) -> None:
         """Take all jobs out; O(n)."""
         with self._mutex:
             for job in self._jobs.values():
-                job._handle = None
+                job._entry = _NONE
             self._jobs.clear()
             self._heap.clear()
 
@@ -136,7 +134,7 @@ class MemoryJobStore(BaseJobStore):
         with self._mutex:
             due = []
             for _, job in self._heap.pop_due(now, limit):
-                job._handle = _CLAIMED
+                job._entry = _CLAIMED
                 due.append(job)
         return due
 
@@ -150,29 +148,29 @@ class MemoryJobStore(BaseJobStore):
         with self._mutex:
             push = self._heap.push
             for job, _, following in claims:
-                holds = job._handle == _CLAIMED
+                holds = job._entry == _CLAIMED
                 held.append(holds)
                 if not holds:
                     continue
                 if following is None:
-                    job._handle = None
+                    job._entry = _NONE
                     del self._jobs[job.id]
                 else:
                     job._next_run = following
-                    job._handle = push(following, job)
+                    job._entry = push(following, job)
         return held
 
     def release(self, job: Job, run_time: int, until: int) -> None:
         """Give a claimed job back, to be claimed again from ``until``; O(log n)."""
         with self._mutex:
-            if job._handle == _CLAIMED:
-                job._handle = self._heap.push(until, job)
+            if job._entry == _CLAIMED:
+                job._entry = self._heap.push(until, job)
 
     def set_aside(self, job: Job, run_time: int, reason: str) -> None:
         """Keep a claimed job, for a reason, but never offer it again until it is changed."""
         with self._mutex:
-            if job._handle == _CLAIMED:
-                job._handle = None
+            if job._entry == _CLAIMED:
+                job._entry = _NONE
                 job._next_run = None
                 job.failure = reason
 
@@ -184,9 +182,15 @@ class MemoryJobStore(BaseJobStore):
 
     def _unschedule(self, job: Job) -> None:
         """Take a job out of the heap; a claim on it no longer holds."""
-        handle, job._handle = job._handle, None
-        if handle is not None and handle != _CLAIMED:
-            self._heap.remove(handle)
+        entry = job._entry
+        if entry >= 0:
+            self._heap.remove(entry)
+        job._entry = _NONE
+
+    def _schedule(self, job: Job) -> None:
+        """Put a job into the heap, unless it is paused."""
+        due = job._next_run
+        job._entry = _NONE if due is None else self._heap.push(due, job)
 
     def after_fork(self) -> None:
         """Make the lock anew in a forked child, where whoever held it is gone."""

@@ -3,6 +3,9 @@ from cpython.array cimport array
 from libc.stdint cimport int32_t, int64_t
 from tocsin.engine cimport capi, civil
 
+cdef class Entry:
+    cdef public int64_t _entry
+
 @cython.final
 cdef class DueHeap:
     cdef array _when, _order, _slot, _place
