@@ -202,6 +202,7 @@ class SharedStoreCompliance:
             return
         one, other = self.open(), self.open()
         woken = threading.Event()
+        other.claim(self.clock.now(), 1)
         other._woken = woken.set  # type: ignore[method-assign]
         one.add_jobs([self.job("rest", None)], False)
         deadline = threading.Event()
@@ -322,7 +323,7 @@ class SharedStoreCompliance:
         one.add_jobs([self.job("one")], False)
         (mine,) = self.claimed(one)
         assert self.claimed(other) == []
-        self.clock.advance(self.lease + 1)
+        self.outlive(one)
         (theirs,) = other.claim(self.clock.now(), 10)
         assert theirs._next_run == self.at(0)
         assert theirs._handle.fence > mine._handle.fence

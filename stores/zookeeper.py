@@ -1,0 +1,300 @@
+"""Jobs in ZooKeeper."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from inspect import signature
+from typing import Any
+
+from tocsin.callables import ref_to_obj
+from tocsin.convert import as_bool, as_number
+from tocsin.errors import suggestion
+from tocsin.stores.shards import (
+    Check,
+    Create,
+    Node,
+    Op,
+    Set,
+    ShardJobStore,
+    Tree,
+    Unavailable,
+)
+
+try:
+    from kazoo.client import KazooClient
+    from kazoo.exceptions import (
+        KazooException,
+        NodeExistsError,
+        NoNodeError,
+        RolledBackError,
+        RuntimeInconsistency,
+    )
+    from kazoo.handlers.threading import KazooTimeoutError
+    from kazoo.protocol.states import Callback, KazooState, WatchedEvent
+except ImportError as error:
+    raise ImportError(
+        f"this needs kazoo, which can't be imported ({error}): pip install tocsin[zookeeper]"
+    ) from error
+
+__all__ = ["ZooKeeperJobStore"]
+
+_ACCEPTED = frozenset(signature(KazooClient.__init__).parameters) - {"self", "kwargs"}
+
+
+class ZooKeeperJobStore(ShardJobStore):
+    """Keep jobs in ZooKeeper 3.5 or later, for any number of schedulers.
+
+    ``path`` is the node that all is below. ``client`` is a `kazoo.client.KazooClient`, or the
+    reference of one, to use instead of a connection of the store's own; it is closed only with
+    ``close_connection_on_exit``. Other arguments are those of `KazooClient`, such as ``hosts``,
+    ``auth_data`` and ``use_ssl``. ``shards`` is how many schedulers can share the work at most;
+    it holds for a new store. ``lease`` is the timeout of the session, which the server bounds
+    by its own settings. The others are those of `SharedJobStore`.
+    """
+
+    def __init__(
+        self,
+        path: str = "/tocsin",
+        client: Any = None,
+        close_connection_on_exit: bool | str = False,
+        *,
+        shards: Any = 64,
+        lease: float = 15.0,
+        poll_interval: float = 5.0,
+        clock: str = "store",
+        create: bool | str = True,
+        allowed_modules: Iterable[str] | str | None = None,
+        pickle_key: Any = None,
+        codec: Any = None,
+        pickle_protocol: Any = None,
+        **connect_args: Any,
+    ) -> None:
+        if not path or not isinstance(path, str):
+            raise ValueError('The "path" parameter must not be empty')
+        # APScheduler's, which pickles; it is taken so that a configuration goes on working.
+        del pickle_protocol
+        for name in connect_args:
+            if name not in _ACCEPTED:
+                raise TypeError(
+                    f"{name}: unknown{suggestion(name, _ACCEPTED)}; besides its own options a"
+                    f" ZooKeeperJobStore takes those of KazooClient: {', '.join(sorted(_ACCEPTED))}"
+                )
+        if client is not None and connect_args:
+            raise TypeError(f"{', '.join(connect_args)}: not with client, which is connected")
+        self.path = "/" + path.strip("/")
+        self.client = ref_to_obj(client) if isinstance(client, str) else client
+        if self.client is not None:
+            # Whoever made the session has said how long it lasts.
+            lease = self.client._session_timeout / 1000
+        elif "timeout" in connect_args:
+            timeout = connect_args["timeout"]
+            lease = float(timeout) if isinstance(timeout, str) else as_number(timeout, "timeout")
+        for name in ("read_only", "randomize_hosts", "use_ssl", "verify_certs", "check_hostname"):
+            if name in connect_args:
+                connect_args[name] = as_bool(connect_args[name])
+        tree = _ZooKeeperTree(
+            self.path, self.client, as_bool(close_connection_on_exit), connect_args
+        )
+        super().__init__(
+            tree,
+            shards=shards,
+            lease=lease,
+            poll_interval=poll_interval,
+            clock=clock,
+            create=create,
+            allowed_modules=allowed_modules,
+            pickle_key=pickle_key,
+            codec=codec,
+        )
+        if self.client is None:
+            tree.options["timeout"] = self.lease
+        self.close_connection_on_exit = tree.closes
+
+    def __repr__(self) -> str:
+        return f"<ZooKeeperJobStore {self._tree} {self.path}>"
+
+
+class _ZooKeeperTree(Tree):
+    """Nodes of ZooKeeper, by way of kazoo; requests go out together and are answered in order.
+
+    None of kazoo's recipes is used: its locks go on saying that they are held when the session
+    has ended, and it does not tell a loss while no server can be reached.
+    """
+
+    # ZooKeeper drops the connection of whoever sends more than a megabyte at once.
+    most_bytes = 480_000
+    most_ops = 4000
+    has_folders = True
+
+    def __init__(self, path: str, client: Any, closes: bool, options: dict[str, Any]) -> None:
+        self.path = path
+        self.options = options
+        self.closes = closes or client is None
+        self._given = client
+        self._client: Any = client
+        self._changed: Callable[[str | None], None] | None = None
+        self._ready = threading.Event()
+
+    def __str__(self) -> str:
+        if self._given is not None:
+            return ",".join(f"{host}:{port}" for host, port in self._given.hosts)
+        return str(self.options.get("hosts", "127.0.0.1:2181"))
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server can be asked at this moment."""
+        return self._client is not None and self._client.state == KazooState.CONNECTED
+
+    def open(self, changed: Callable[[str | None], None]) -> None:
+        """Connect; see `Tree`."""
+        self._changed = changed
+        client = self._given if self._given is not None else KazooClient(**self.options)
+        self._client = client
+        client.add_listener(self._listen)
+        if not client.connected:
+            try:
+                client.start(timeout=self.options.get("timeout", 15.0))
+            except (KazooTimeoutError, KazooException) as error:
+                raise Unavailable(f"ZooKeeper at {self} can't be reached: {error}") from error
+        self._ready.set()
+        self.connection += 1
+
+    def close(self) -> None:
+        """Disconnect; see `Tree`."""
+        client, self._changed = self._client, None
+        if client is None:
+            return
+        client.remove_listener(self._listen)
+        self._client = self._given
+        if self.closes:
+            client.stop()
+            client.close()
+
+    def _listen(self, state: str) -> None:
+        """Take note of the state of the connection; in kazoo's thread, which must not wait."""
+        if state == KazooState.CONNECTED:
+            self._ready.set()
+        else:
+            self._ready.clear()
+            self.connection += 1
+            if state == KazooState.LOST:
+                self.session += 1
+        changed = self._changed
+        if changed is not None:
+            changed(None)
+
+    def _told(self, event: WatchedEvent) -> None:
+        """Hand on that a node has changed. kazoo drops all watches when the connection breaks."""
+        changed = self._changed
+        if changed is not None and event.path is not None and event.type != "NONE":
+            changed(event.path[len(self.path) + 1 :])
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the server can be asked; see `Tree`."""
+        return self._ready.wait(seconds)
+
+    def make_root(self) -> None:
+        """Make the path of the store."""
+        self._answers([self._client.ensure_path_async(self.path)])
+
+    def read(self, paths: Sequence[str], watch: bool = False) -> list[Node | None]:
+        """Read nodes; see `Tree`."""
+        told = self._told if watch else None
+        return [
+            None if answer is None else Node(answer[0], answer[1].version)
+            for answer in self._ask(lambda path: self._client.get_async(path, told), paths)
+        ]
+
+    def names(self, paths: Sequence[str], watch: bool = False) -> list[list[str]]:
+        """List the names below nodes; see `Tree`."""
+        told = self._told if watch else None
+        return [
+            answer or []
+            for answer in self._ask(lambda path: self._client.get_children_async(path, told), paths)
+        ]
+
+    def commit(self, transactions: Sequence[Sequence[Op]]) -> list[int | None]:
+        """Commit transactions; see `Tree`."""
+        self._check()
+        client, asked = self._client, []
+        for ops in transactions:
+            transaction = client.transaction()
+            for op in ops:
+                path = self._full(op.path)
+                if isinstance(op, Set):
+                    transaction.set_data(path, op.data, -1 if op.version is None else op.version)
+                elif isinstance(op, Check):
+                    transaction.check(path, op.version)
+                elif isinstance(op, Create):
+                    transaction.create(path, op.data, ephemeral=op.ephemeral)
+                else:
+                    transaction.delete(path)
+            asked.append(transaction.commit_async())
+        return [_refused(results) for results in self._answers(asked)]
+
+    def enter(self, path: str, data: bytes) -> tuple[int | None, bool]:
+        """Write an ephemeral node; see `Tree`."""
+        self._check()
+        full = self._full(path)
+        known = True
+        for _ in range(3):
+            (stat,) = self._answers([self._client.set_async(full, data)])
+            if stat is not None:
+                return stat.mtime * 1000, known
+            known = False
+            with suppress(NodeExistsError):
+                self._answers([self._client.create_async(full, data, ephemeral=True)])
+        raise Unavailable(f"{full} of ZooKeeper at {self} can't be made")
+
+    def catch_up(self) -> None:
+        """Wait until all news were handed on; see `Tree`."""
+        self._check()
+        self._answers([self._client.sync_async(self.path)])
+        done = threading.Event()
+        # News and this go through one queue of kazoo's.
+        self._client.handler.dispatch_callback(Callback("watch", done.set, ()))
+        if not done.wait(self._patience()):
+            raise Unavailable(f"no news of ZooKeeper at {self}")
+
+    def _full(self, path: str) -> str:
+        return f"{self.path}/{path}" if path else self.path
+
+    def _check(self) -> None:
+        # kazoo would keep what it is asked until it is connected again.
+        if not self.connected:
+            raise Unavailable(f"ZooKeeper at {self} can't be reached")
+
+    def _ask(self, ask: Callable[[str], Any], paths: Sequence[str]) -> list[Any]:
+        self._check()
+        return self._answers([ask(self._full(path)) for path in paths])
+
+    def _answers(self, asked: Sequence[Any]) -> list[Any]:
+        """Wait for answers, None for nodes that are not there."""
+        answers: list[Any] = []
+        try:
+            for each in asked:
+                try:
+                    answers.append(each.get(timeout=self._patience()))
+                except NoNodeError:
+                    answers.append(None)
+        except NodeExistsError:
+            raise
+        except (KazooException, KazooTimeoutError) as error:
+            name = type(error).__name__
+            raise Unavailable(f"ZooKeeper at {self} did not answer: {name} {error}") from error
+        return answers
+
+    def _patience(self) -> float:
+        return float(self.options.get("timeout", 15.0))
+
+
+def _refused(results: Sequence[Any]) -> int | None:
+    """Give the place of the operation that was refused, of the results of a transaction."""
+    for place, result in enumerate(results):
+        if isinstance(result, Exception) and not isinstance(
+            result, (RolledBackError, RuntimeInconsistency)
+        ):
+            return place
+    return None
