@@ -40,6 +40,8 @@ class Undefined:
 
 
 undefined: Any = Undefined()
+#: The longest grace time in seconds, about that of all datetimes in microseconds.
+LONGEST_GRACE = 86_400_000_000_000
 
 _UTC = edge_of(timezone.utc)
 _T = TypeVar("_T")
@@ -483,9 +485,10 @@ def checked_grace(value: Any, name: str = "misfire_grace_time") -> float | None:
         return None
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if as_number(value, name) <= 0:
+    if not 0 < as_number(value, name) <= LONGEST_GRACE:
         raise ValueError(
-            f"{name}: {value!r} is not positive; it is a number of seconds, or None for no limit"
+            f"{name}: {value!r} is not a positive number of seconds, at most {LONGEST_GRACE:,};"
+            " None is for no limit"
         )
     return value  # type: ignore[no-any-return]
 

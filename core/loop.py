@@ -8,9 +8,11 @@ still held when it was advanced.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 from tocsin.claims import Claim
@@ -32,18 +34,23 @@ from tocsin.events import (
     JobStoreErrorEvent,
     JobSubmissionEvent,
 )
+from tocsin.executors import submit_all
+from tocsin.triggers.limits import most_searches
 
 if TYPE_CHECKING:
     from tocsin.executors import BaseExecutor
     from tocsin.job import Job
     from tocsin.scheduler import BaseScheduler
     from tocsin.stores.base import BaseJobStore
+    from tocsin.triggers.base import BaseTrigger
 
 #: So many jobs are claimed at once: what is a short while for an event loop, a long batch for a
 #: store.
 BATCH = 1000
 #: So many run times of one job are handed over at once when it does not coalesce.
 MOST_RUN_TIMES = 1000
+#: And no more than so many searches of its trigger find, for others wait meanwhile.
+MOST_SEARCHES = 250_000
 #: A job whose trigger fails so often in a row is set aside.
 MOST_FAILURES = 5
 _SECOND = 1_000_000
@@ -134,6 +141,9 @@ class Loop:
         claims: list[tuple[Job, int, int | None]] = []
         # By the id of a job of which several run times are due, those that count.
         several: dict[str, list[int]] = {}
+        # The executors of the claims, each with the place of its first one.
+        turns: list[tuple[str, int]] = []
+        rules = None
         for job in claimed:
             run_time = job._next_run
             if run_time is None:  # paused since it was claimed
@@ -147,42 +157,31 @@ class Loop:
                 continue
             if self._backlog and self._waits(alias, store, job, run_time, now):
                 continue
-            if several and len(several.get(job.id, ())) == MOST_RUN_TIMES:
+            if several and following is not None and following <= now:
                 self._backlog.add((alias, job.id))
+            if job._rules is not rules:
+                rules = job._rules
+                if not turns or turns[-1][0] != rules.executor:
+                    turns.append((rules.executor, len(claims)))
             claims.append((job, run_time, following))
         if self.failing_jobs:
             for job, _, _ in claims:
                 self.failing_jobs.pop((alias, job.id), None)
         if not claims:
             return
-        executors = self.executors
-        shared = store.shared
         steps = iter(zip(claims, store.advance(claims, several), strict=True))
+        turns.append(("", len(claims)))
         try:
-            for (job, run_time, following), holds in steps:
-                if not holds:
-                    continue
-                # Straight from the trigger: `Job.moment` would be one more call for each run.
-                moments: list[Any] = [job.trigger.moment(run_time, edge)]
-                if several or job.misfire_grace_time is not None:
-                    times = several.get(job.id, [run_time])
-                    moments = self._in_time(alias, job, times, run_time, now)
-                try:
-                    if moments:
-                        executor = executors.get(job.executor)
-                        if executor is None:
-                            raise self._missing(job)
-                        if shared and executor.is_full(job):
-                            raise MaxInstancesReachedError(job)
-                        executor.submit_job(job, moments)
-                    elif shared:
-                        job._handle.settle()
-                except MaxInstancesReachedError:
-                    self._too_many(alias, job, moments)
-                except Exception as error:
-                    self._not_started(alias, job, moments, error)
-                if following is None:
-                    self._finished(alias, job)
+            for (name, start), (_, end) in pairwise(turns):
+                executor = self.executors.get(name)
+                full = None if executor is None or not store.shared else executor.is_full
+                runs = self._runs(alias, islice(steps, end - start), several, full, now)
+                refused = partial(self._refused, alias)
+                if executor is None:
+                    for job, moments in runs:
+                        refused(job, moments, self._missing(job))
+                else:
+                    submit_all(executor, runs, refused)
         except BaseException as error:  # Ctrl-C: what is advanced already can't be started again
             for (job, run_time, following), holds in steps:
                 if holds:
@@ -191,6 +190,46 @@ class Loop:
                     if following is None:
                         self._finished(alias, job)
             raise
+
+    def _runs(
+        self,
+        alias: str,
+        steps: Iterable[tuple[tuple[Job, int, int | None], bool]],
+        several: Mapping[str, list[int]],
+        full: Callable[[Job], bool] | None,
+        now: int,
+    ) -> Iterator[tuple[Job, Sequence[datetime]]]:
+        """Go through the runs to start, and say of each job whose last one it was that it ended.
+
+        ``full`` tells whether too many instances run elsewhere; None if there is no elsewhere.
+        """
+        edge = self.scheduler._edge
+        for (job, run_time, following), holds in steps:
+            if not holds:
+                continue
+            # Straight from the trigger: `Job.moment` would be one more call for each run.
+            moments: list[Any] = [job.trigger.moment(run_time, edge)]
+            if several or job._rules.misfire_grace_time is not None:
+                times = several.get(job.id, [run_time])
+                moments = self._in_time(alias, job, times, run_time, now)
+            if not moments:
+                if type(job._handle) is Claim:
+                    job._handle.settle()
+            elif full is not None and full(job):
+                self._too_many(alias, job, moments)
+            else:
+                yield job, moments
+            if following is None:
+                self._finished(alias, job)
+
+    def _refused(
+        self, alias: str, job: Job, moments: Sequence[datetime], error: Exception
+    ) -> None:
+        """Report a run that an executor did not take."""
+        if isinstance(error, MaxInstancesReachedError):
+            self._too_many(alias, job, moments)
+        else:
+            self._not_started(alias, job, moments, error)
 
     def _recover(self, alias: str, store: BaseJobStore, now: int) -> None:
         """Look after runs whose schedulers are gone: start them anew, or say that they are lost."""
@@ -235,7 +274,8 @@ class Loop:
             return [latest], trigger.next_run(latest, now, edge)
         times = [first]
         upcoming: int | None = following
-        while upcoming is not None and upcoming <= now and len(times) < MOST_RUN_TIMES:
+        most = _most_run_times(trigger)
+        while upcoming is not None and upcoming <= now and len(times) < most:
             times.append(upcoming)
             upcoming = trigger.next_run(upcoming, now, edge)
         return times, upcoming
@@ -288,7 +328,7 @@ class Loop:
                 JobExecutionEvent(EVENT_JOB_MISSED, job.id, alias, moment, reason=reason)
             )
 
-    def _too_many(self, alias: str, job: Job, moments: list[datetime]) -> None:
+    def _too_many(self, alias: str, job: Job, moments: Sequence[datetime]) -> None:
         self.logger.warning(
             'Run of job "%s" at %s was skipped: %d instances are running, as many as its'
             " max_instances allows",
@@ -304,7 +344,7 @@ class Loop:
             )
 
     def _not_started(
-        self, alias: str, job: Job, moments: list[datetime], error: BaseException
+        self, alias: str, job: Job, moments: Sequence[datetime], error: BaseException
     ) -> None:
         self.logger.error('Run of job "%s" at %s could not be started: %r', job, moments[0], error)
         if type(job._handle) is Claim:
@@ -383,3 +423,12 @@ class Loop:
 
     def _longest_retry(self) -> int:
         return int(self.scheduler.jobstore_retry_interval * _SECOND)
+
+
+def _most_run_times(trigger: BaseTrigger) -> int:
+    """Say how many run times are worked out at once: fewer where each takes many searches."""
+    try:
+        searches = most_searches(trigger)
+    except ValueError:  # nothing that is stored, and each of its fire times is near
+        return MOST_RUN_TIMES
+    return min(MOST_RUN_TIMES, MOST_SEARCHES // searches or 1)

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import tocsin
 from tocsin.callables import bound_instance, obj_to_ref
-from tocsin.job import Job, checked_kwargs, undefined
+from tocsin.job import LONGEST_GRACE, Job, checked_kwargs, undefined
 from tocsin.triggers.base import BaseTrigger, Trigger
 from tocsin.values import STANDARD, Values, checked, checked_text, fault, member, shown
 
@@ -28,8 +28,6 @@ _TEXTS = ("id", "name", "func", "executor")
 _RULES = ("misfire_grace_time", "coalesce", "max_instances")
 _FIELDS = {"version", "trigger", "args", "kwargs", "next_run", *_TEXTS, *_RULES}
 _OPTIONAL = {"at_least_once", "failure"}
-#: The longest grace time in seconds: as long as a timedelta can be. More is no limit at all.
-_LONGEST_GRACE = 86_400_000_000_000
 #: Microseconds since 1970 that every time zone has within the years 1 to 9999.
 _CERTAIN = range(-60_000_000_000_000_000, 250_000_000_000_000_000)
 
@@ -275,8 +273,8 @@ def path_of(name: int | str) -> str:
 
 
 def _checked_grace(grace: Any) -> float:
-    if type(grace) not in (int, float) or not 0 < grace <= _LONGEST_GRACE:
-        needed = f"a positive number of seconds, at most {_LONGEST_GRACE:,}, or null"
+    if type(grace) not in (int, float) or not 0 < grace <= LONGEST_GRACE:
+        needed = f"a positive number of seconds, at most {LONGEST_GRACE:,}, or null"
         raise fault("misfire_grace_time", needed, grace)
     return grace  # type: ignore[no-any-return]
 

@@ -15,7 +15,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from tocsin.claims import Claim, Recovered
-from tocsin.codecs import Codec
+from tocsin.codecs import LARGEST, Codec
 from tocsin.convert import as_bool, as_number, edge_of
 from tocsin.errors import JobLookupError, TransientJobError
 from tocsin.job import Job
@@ -54,7 +54,7 @@ class SharedJobStore(BaseJobStore):
     whose clock decides: ``"store"`` for the server's, ``"scheduler"`` for the scheduler's own.
     ``create`` has the store make, and bring up to date, what it needs on the server; without
     it that is refused. ``codec`` reads and writes the records, by default one made of the
-    last three options, which are those of `tocsin.codecs.Codec`.
+    last four options, which are those of `tocsin.codecs.Codec`.
     """
 
     shared = True
@@ -69,6 +69,7 @@ class SharedJobStore(BaseJobStore):
         allowed_modules: Iterable[str] | str | None = None,
         value_codecs: Any = None,
         pickle_key: Any = None,
+        max_bytes: int | str = LARGEST,
         codec: Codec | None = None,
     ) -> None:
         self.lease = _positive(lease, "lease")
@@ -78,7 +79,10 @@ class SharedJobStore(BaseJobStore):
         self.clock = clock
         self.create = as_bool(create)
         self.codec = codec or Codec(
-            allowed_modules=allowed_modules, value_codecs=value_codecs, pickle_key=pickle_key
+            allowed_modules=allowed_modules,
+            value_codecs=value_codecs,
+            pickle_key=pickle_key,
+            max_bytes=int(max_bytes),
         )
         self._member: str | None = None
         self._reset()

@@ -28,7 +28,7 @@ from tocsin import (
 )
 from tocsin.codecs import LARGEST, LARGEST_TRIGGER, SHORTEST_KEY, Codec
 from tocsin.job import Job
-from tocsin.records import _LONGEST_GRACE, from_record, to_record
+from tocsin.records import LONGEST_GRACE, from_record, to_record
 from tocsin.triggers import limits
 from tocsin.triggers.combining import MOST_STEPS
 from tocsin.values import MOST_COLLISIONS
@@ -195,7 +195,7 @@ def test_the_limits_are_those_of_the_documentation() -> None:
     page = (Path(__file__).parents[2] / "docs" / "records.md").read_text(encoding="utf-8")
     for said in (
         f"at\nmost {LARGEST // 1024} KiB of UTF-8",
-        f"at most {_LONGEST_GRACE:,}; `null`",
+        f"at most {LONGEST_GRACE:,}; `null`",
         f"| the record of a trigger | {LARGEST_TRIGGER:,} characters |",
         f"| fire times within a trigger's jitter | {limits.MOST_ACROSS:,} |",
         f"| searches for one fire time | {limits.MOST_SEARCHES:,}, ",

@@ -444,7 +444,7 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     (
         {"job_defaults": {"misfire_grace_time": -1}},
         "job_defaults.misfire_grace_time",
-        "-1 is not positive; it is a number of seconds, or None for no limit",
+        "-1 is not a positive number of seconds",
     ),
     ({"executors": []}, "executors", "a mapping is needed, not []"),
     ({"executors": {None: "inline"}}, "executors", "its keys are texts, not None"),
