@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import subprocess
 import sys
+
+import psutil
 
 
 def main(owner: int, data: str, command: list[str]) -> None:
@@ -24,22 +27,19 @@ def main(owner: int, data: str, command: list[str]) -> None:
         poll.register(os.pidfd_open(server.pid), select.POLLIN)
         print(server.pid, flush=True)
         os.close(sys.stdout.fileno())
-        if handle in dict(poll.poll()):
-            clear_away(server.pid, data)
+        outlived = handle in dict(poll.poll())
+        if outlived:
+            kill_all(server.pid)
+    if outlived:
+        shutil.rmtree(data, ignore_errors=True)
 
 
-def clear_away(pid: int, data: str) -> None:
-    import shutil
-
-    import psutil
-
+def kill_all(pid: int) -> None:
+    """Kill a process and its children, which may be stopped."""
     server = psutil.Process(pid)
-    server.suspend()  # so that it makes no more processes
-    processes = [server, *server.children(recursive=True)]
-    for process in processes:
+    server.suspend()  # so that it makes no more
+    for process in (server, *server.children(recursive=True)):
         process.kill()
-    psutil.wait_procs(processes)
-    shutil.rmtree(data, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ class Server:
     the machine. ``owner`` is the process whose end ends the server, by default this one.
     """
 
-    program: ClassVar[str]
+    programs: ClassVar[tuple[str, ...]]  # the server, and what it needs
     packages: ClassVar[tuple[str, ...]] = ()  # of Debian
     ports_needed: ClassVar[int] = 1
 
@@ -118,10 +118,11 @@ class Server:
     @classmethod
     def find(cls) -> str:
         """Give the path of the program."""
-        path = find_program(cls.program, *cls.folders())
-        if path is None:
-            raise cls.missing(cls.program)
-        return path
+        paths = [find_program(name, *cls.folders()) for name in cls.programs]
+        for name, path in zip(cls.programs, paths, strict=True):
+            if path is None:
+                raise cls.missing(name)
+        return str(paths[0])
 
     @classmethod
     def missing(cls, what: str) -> ServerMissing:
@@ -159,7 +160,11 @@ class Server:
         if self.is_running():
             raise RuntimeError(f"{type(self).__name__} is running already, as process {self.pid}")
         if not self.data.exists():
-            self.prepare()
+            try:
+                self.prepare()
+            except BaseException:
+                shutil.rmtree(self.data, ignore_errors=True)
+                raise
         with self.log.open("ab") as log:
             keeper = subprocess.run(
                 [sys.executable, "-I", _KEEPER, str(self._owner), str(self.data), *self.command()],
@@ -219,7 +224,8 @@ class Server:
     def pause(self) -> None:
         """Stop all processes of the server with SIGSTOP: its connections stay, and are silent."""
         for process in self._freeze():
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
 
     def resume(self) -> None:
         """Let the processes of a paused server go on."""
@@ -294,7 +300,7 @@ def _wait_ended(pid: int, deadline: float) -> None:
 
 
 class PostgreSQL(Server):
-    program = "postgres"
+    programs = ("postgres",)
     packages = ("postgresql",)
     stop_signal = signal.SIGINT  # fast: do not wait until the clients have gone
 
@@ -363,33 +369,31 @@ def _run(command: list[str], log: Path) -> None:
 
 
 class MariaDB(Server):
-    program = "mariadbd"
-    packages = ("mariadb-server-core",)
+    programs = ("mariadbd", "mariadb-install-db", "my_print_defaults")
+    packages = ("mariadb-server-core", "mariadb-client-core")
 
     @property
     def url(self) -> str:
         return f"mysql+pymysql://root@{self.address}/tocsin?charset=utf8mb4"
 
     def prepare(self) -> None:
-        install = find_program("mariadb-install-db")
-        if install is None:
-            raise self.missing("mariadb-install-db")
         _run(
             [
-                *(install, "--no-defaults", f"--datadir={self.data}", *self._user()),
+                *("mariadb-install-db", "--no-defaults", f"--datadir={self.data}", *self._user()),
                 *("--auth-root-authentication-method=normal", "--skip-name-resolve"),
-                "--skip-test-db",
+                *("--skip-test-db", "--innodb-flush-method=nosync", "--innodb-log-file-size=16M"),
             ],
             self.log,
         )
 
     def command(self) -> list[str]:
+        cheap = ["--innodb-flush-log-at-trx-commit=2", "--innodb-log-file-size=16M"]
         return [
             *(self.find(), "--no-defaults", *self._user()),
             *(f"--datadir={self.data}", f"--port={self.port}", f"--bind-address={HOST}"),
             *(f"--socket={self.data}/socket", f"--pid-file={self.data}/pid"),
             *("--skip-name-resolve", "--max-connections=300", "--performance-schema=off"),
-            f"--innodb-flush-log-at-trx-commit={1 if self.durable else 2}",
+            *([] if self.durable else cheap),
         ]
 
     def check(self) -> None:
@@ -406,7 +410,7 @@ class MariaDB(Server):
 
 
 class Redis(Server):
-    program = "redis-server"
+    programs = ("redis-server",)
     packages = ("redis-server",)
 
     @property
@@ -433,7 +437,7 @@ class ZooKeeper(Server):
     Ticks are short, so that sessions may be: from 1 s.
     """
 
-    program = "java"
+    programs = ("java",)
     packages = ("libzookeeper-java", "default-jre-headless")
     ports_needed = 3
     jar = Path("/usr/share/java/zookeeper.jar")
@@ -568,7 +572,7 @@ class ZooKeeperEnsemble:
 
 
 class Etcd(Server):
-    program = "etcd"
+    programs = ("etcd",)
     packages = ("etcd-server",)
     ports_needed = 2
 
@@ -620,7 +624,7 @@ class SecantusDB(_MongoDB):
     ``directConnection=true``. Unless ``durable``, SIGKILL may lose the last writes.
     """
 
-    program = "secantusd-py"
+    programs = ("secantusd-py",)
 
     def command(self) -> list[str]:
         options = ["--sync-on-commit"] if self.durable else []
@@ -634,7 +638,7 @@ class SecantusDB(_MongoDB):
 class NX27017(_MongoDB):
     """A server with MongoDB's protocol, over SQLite: no updates by pipelines, no replica set."""
 
-    program = "nx-27017"
+    programs = ("nx-27017",)
 
     def command(self) -> list[str]:
         return [
@@ -719,12 +723,15 @@ class Proxy:
     async def _resume(self) -> None:
         self._flowing.set()
         if self._listener is None:
-            self._listener = await asyncio.start_server(self._connect, HOST, self.port)
+            self._listener = await asyncio.start_server(self._accept, HOST, self.port)
 
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = self._loop.create_task(self._carry(reader, writer))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry the bytes of a connection, until both sides have ended it or one has failed."""
         writers = {writer}
         self._writers.add(writer)
         pumps: list[asyncio.Task[None]] = []
@@ -744,10 +751,8 @@ class Proxy:
             for each in writers:
                 each.close()
             self._writers -= writers
-            self._tasks.discard(task)
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        """Carry bytes until one side ends its own, and say so to the other."""
         while True:
             data = await source.read(65536)
             await self._flowing.wait()
