@@ -80,6 +80,7 @@ KINDS: Mapping[str, Kind] = {
         {
             "memory": "tocsin.stores.memory:MemoryJobStore",
             "redis": "tocsin.stores.redis:RedisJobStore",
+            "sqlalchemy": "tocsin.stores.sqlalchemy:SQLAlchemyJobStore",
             "zookeeper": "tocsin.stores.zookeeper:ZooKeeperJobStore",
         },
     ),

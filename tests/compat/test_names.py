@@ -33,6 +33,7 @@ NAMES = {
     " TransientJobError",
     "apscheduler.jobstores.memory": "MemoryJobStore",
     "apscheduler.jobstores.redis": "RedisJobStore",
+    "apscheduler.jobstores.sqlalchemy": "SQLAlchemyJobStore",
     "apscheduler.triggers": "",
     "apscheduler.triggers.base": "BaseTrigger",
     "apscheduler.triggers.date": "DateTrigger",
@@ -61,7 +62,6 @@ MISSING = {
     "apscheduler.jobstores.etcd": "EtcdJobStore",
     "apscheduler.jobstores.mongodb": "MongoDBJobStore",
     "apscheduler.jobstores.rethinkdb": "RethinkDBJobStore",
-    "apscheduler.jobstores.sqlalchemy": "SQLAlchemyJobStore",
     "apscheduler.jobstores.zookeeper": "ZooKeeperJobStore",
 }
 INSTALL = "from tocsin.adapters.apscheduler import install; install()\n"
