@@ -223,9 +223,8 @@ class Server:
 
     def pause(self) -> None:
         """Stop all processes of the server with SIGSTOP: its connections stay, and are silent."""
-        for process in self._freeze():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.suspend()
+        for process in self._freeze()[1:]:
+            _suspend(process)
 
     def resume(self) -> None:
         """Let the processes of a paused server go on."""
@@ -250,8 +249,8 @@ class Server:
 
     def _freeze(self) -> list[psutil.Process]:
         """Stop the first process, so that it makes no more, and list all."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGSTOP)
+        for first in _tree(self.pid)[:1]:
+            _suspend(first)
         return _tree(self.pid)
 
     def _end(self, number: signal.Signals) -> None:
@@ -285,6 +284,17 @@ def _tree(pid: int) -> list[psutil.Process]:
         return [first, *first.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def _suspend(process: psutil.Process) -> None:
+    """Stop a process, and wait until it has stopped or is gone."""
+    deadline = time.monotonic() + _PATIENCE
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.suspend()
+        while process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"process {process.pid} of a server does not stop")
+            time.sleep(0.001)
 
 
 def _wait_ended(pid: int, deadline: float) -> None:

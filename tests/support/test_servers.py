@@ -108,9 +108,11 @@ def test_a_paused_server_is_silent(start_server: Start) -> None:
     with engine.connect() as connection:
         (backend,) = connection.execute(sqlalchemy.text("SELECT pg_backend_pid()")).one()
         server.pause()
-        assert psutil.Process(backend).status() == psutil.STATUS_STOPPED
-        assert psutil.Process(server.pid).status() == psutil.STATUS_STOPPED
-        server.resume()
+        try:
+            states = {psutil.Process(pid).status() for pid in (server.pid, backend)}
+        finally:
+            server.resume()
+        assert states == {psutil.STATUS_STOPPED}
         assert connection.scalar(sqlalchemy.text("SELECT 42")) == 42
     engine.dispose()
 
