@@ -60,6 +60,8 @@ _FEW = 64
 #: Bytes of an operation in a transaction besides its data and its path.
 _OVERHEAD = 64
 _SECOND = 1_000_000
+#: So many seconds after a division of the shards it is seen to whether all of them are led.
+_CHECK = 0.3
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -229,6 +231,8 @@ class Shard:
         self.running: dict[str, Entry] = {}
         self.claims = 0
         self.leaving = False
+        #: Until when we lead it in the place of another one.
+        self.lent_until: float | None = None
         self.version = 0
         self.inbox_version = 0
         self.lines = bytearray()
@@ -423,6 +427,9 @@ class ShardJobStore(SharedJobStore):
         self._dirty: set[int] = set()
         self._divide = self._acquire = True
         self._candidate = False
+        self._candidates: list[str] = []
+        # When to see whether others have done their part.
+        self._check_at: float | None = None
         self._session = self._connection = -1
         self._tended = elapsed()
 
@@ -565,8 +572,15 @@ class ShardJobStore(SharedJobStore):
                 self._divide = True
                 raise
             self._acquire = True
+            self._check_at = self._clock(now) + _CHECK if len(self._candidates) > 1 else None
         self._expire_claims(now)
-        leaving = [shard for shard in self._led.values() if shard.leaving and not shard.claims]
+        leaving = []
+        for shard in self._led.values():
+            if shard.leaving and not shard.claims:
+                leaving.append(shard)
+            elif shard.lent_until is not None and self._clock(now) >= shard.lent_until:
+                shard.leaving = shard.number not in self._desired
+                shard.lent_until = None
         if leaving:
             self._give_up(leaving)
         if self._acquire:
@@ -576,6 +590,9 @@ class ShardJobStore(SharedJobStore):
             except Exception:
                 self._acquire = True
                 raise
+        if self._check_at is not None and self._clock(now) >= self._check_at:
+            self._check_at = None
+            self._fill_in(member, now)
         self._hear()
 
     def _learn_members(self, member: str) -> None:
@@ -584,14 +601,30 @@ class ShardJobStore(SharedJobStore):
         self._alive = frozenset(map(unquoted, alive))
         if before - self._alive:
             self._recover_at = 0
-        candidates = sorted({*map(unquoted, leaders), member})
-        owners = divided(self.shards, candidates)
+        self._candidates = sorted({*map(unquoted, leaders), member})
+        owners = divided(self.shards, self._candidates)
         self._desired = frozenset(n for n, owner in enumerate(owners) if owner == member)
         for number, shard in self._led.items():
             # It is given up at the next look, not now: what is due in it is had first.
             shard.leaving = number not in self._desired
         if any(shard.leaving for shard in self._led.values()):
             self._woken()
+
+    def _fill_in(self, member: str, now: int) -> None:
+        """Lead shards that nobody leads: who should is dead, and the server does not know yet."""
+        owners = divided(self.shards, self._candidates)
+        others = [Shard(number) for number, owner in enumerate(owners) if owner != member]
+        nodes = self._tree.read([shard.owner for shard in others])
+        free = [shard for shard, node in zip(others, nodes, strict=True) if node is None]
+        if not free:
+            return
+        missing = {owners[shard.number] for shard in free}
+        owners = divided(self.shards, [each for each in self._candidates if each not in missing])
+        ours = [shard for shard in free if owners[shard.number] == member]
+        self._acquire_some(member, ours)
+        for shard in ours:
+            shard.lent_until = self._clock(now) + self.lease
+        self._check_at = self._clock(now) + self.lease
 
     def _acquire_shards(self, member: str) -> None:
         tree = self._tree
@@ -600,8 +633,11 @@ class ShardJobStore(SharedJobStore):
             tree.commit([[Delete(Shard(number).owner)] for number in sorted(superfluous)])
             self._owned -= superfluous
         wanted = [Shard(number) for number in sorted(self._desired - self._led.keys())]
-        if not wanted:
-            return
+        if wanted:
+            self._acquire_some(member, wanted)
+
+    def _acquire_some(self, member: str, wanted: Sequence[Shard]) -> None:
+        tree = self._tree
         owners = tree.read([shard.owner for shard in wanted], watch=True)
         free = [
             (shard, owner)
@@ -926,7 +962,12 @@ class ShardJobStore(SharedJobStore):
         with self._lock:
             self._tend(self._now())
             earliest = self._heap.peek()
-            return None if earliest is None else earliest[0] - self._offset
+            due = None if earliest is None else earliest[0] - self._offset
+            if self._check_at is not None:
+                wait = max(self._check_at - self._clock(self._now()), 0.0)
+                check = self._now() + round(wait * _SECOND)
+                due = check if due is None else min(due, check)
+            return due
 
     def _advance_batch(
         self, member: str, batch: Sequence[tuple[Job, Claim, int, int | None]]
