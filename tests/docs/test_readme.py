@@ -80,12 +80,16 @@ def test_commands_in_the_prose() -> None:
         "make help",
         "make run FILE=path FOR=1h",
         "make run PYTHON=python3.12",
+        "make services",
+        "make test SERVER_PYTHON=python3.12",
         "tocsin --version",
         "tocsin next",
         "tocsin run",
     }
     check_make("make help")
     check_make("make run FILE=examples/crontab FOR=1h")
+    check_make("make services")
+    check_make("make test SERVER_PYTHON=python3.12")
     assert shell("tocsin --version").stdout.startswith(f"tocsin {tocsin.__version__}, ")
     assert shell("tocsin next --help").returncode == 0
     assert shell("tocsin run --help").returncode == 0
