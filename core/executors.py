@@ -6,7 +6,7 @@ import asyncio
 import logging
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime, timezone
 from threading import Lock
 from types import CoroutineType
@@ -75,7 +75,7 @@ class BaseExecutor(ABC):
         Raises MaxInstancesReachedError when as many instances run as the job allows.
         """
         key = (job._jobstore_alias, job.id)
-        if job.max_instances == 1:
+        if job._rules.max_instances == 1:
             mine = object()
             if key in self._running or self._alone.setdefault(key, mine) is not mine:
                 raise MaxInstancesReachedError(job)
@@ -97,6 +97,22 @@ class BaseExecutor(ABC):
         except Exception:
             self.release(job)
             raise
+
+    def submit_jobs(
+        self,
+        runs: Iterable[tuple[Job, Sequence[datetime]]],
+        refused: Callable[[Job, Sequence[datetime], Exception], object],
+    ) -> None:
+        """Submit many jobs, each with its run times, in their order.
+
+        ``refused`` is told of each that is not run, and of what `submit_job` raised. ``runs``
+        may be an iterator that does some work for each job when it is asked for the next one.
+        """
+        for job, run_times in runs:
+            try:
+                self.submit_job(job, run_times)
+            except Exception as error:
+                refused(job, run_times, error)
 
     @abstractmethod
     def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
@@ -148,32 +164,40 @@ class BaseExecutor(ABC):
 
     def run(self, job: Job, run_times: Iterable[datetime]) -> None:
         """Run a job in this thread, once for each run time, and report."""
-        listeners = self._scheduler._listeners
         try:
-            for run_time in run_times:
-                # Most runs are watched by nobody: that costs them neither a call nor a text.
-                told = self._logger.isEnabledFor(logging.INFO)
-                if told or job.misfire_grace_time is not None or listeners.mask & EVENT_JOB_STARTED:
-                    start = self.begin(job, run_time)
-                    if start is None:
-                        continue
-                else:
-                    start = self._scheduler.clock.now()
-                try:
-                    func, args, kwargs = job.call()
-                    # An empty mapping after ** is not free.
-                    retval = func(*args, **kwargs) if kwargs else func(*args)
-                    if isinstance(retval, CoroutineType):
-                        retval = self.wait_for(retval)
-                except BaseException as error:
-                    self.fail(job, run_time, start, error)
-                    if not isinstance(error, Exception):
-                        self.interrupted(error)
-                else:
-                    if told or listeners.mask & EVENT_JOB_EXECUTED:
-                        self.succeed(job, run_time, start, retval)
+            self._run(job, run_times, self._logger.isEnabledFor(logging.INFO))
         finally:
             self.release(job)
+
+    def _run(self, job: Job, run_times: Iterable[datetime], told: bool) -> None:
+        """Do what `run` does, but for the release; ``told`` says whether the log is."""
+        scheduler = self._scheduler
+        listeners = scheduler._listeners
+        for run_time in run_times:
+            # Most runs are watched by nobody: that costs them neither a call nor a text.
+            if (
+                told
+                or job._rules.misfire_grace_time is not None
+                or listeners.mask & EVENT_JOB_STARTED
+            ):
+                start = self.begin(job, run_time)
+                if start is None:
+                    continue
+            else:
+                start = scheduler.clock.now()
+            try:
+                func, args, kwargs = job.call()
+                # An empty mapping after ** is not free.
+                retval = func(*args, **kwargs) if kwargs else func(*args)
+                if isinstance(retval, CoroutineType):
+                    retval = self.wait_for(retval)
+            except BaseException as error:
+                self.fail(job, run_time, start, error)
+                if not isinstance(error, Exception):
+                    self.interrupted(error)
+            else:
+                if told or listeners.mask & EVENT_JOB_EXECUTED:
+                    self.succeed(job, run_time, start, retval)
 
     async def run_async(self, job: Job, run_times: Iterable[datetime]) -> None:
         """Run a coroutine job on the running event loop, once for each run time, and report."""
@@ -321,10 +345,53 @@ class BaseExecutor(ABC):
         return f"<{type(self).__name__}>"
 
 
+#: What a subclass may change of how a `DebugExecutor` takes and runs a job.
+_STEPS = frozenset(("submit_job", "_do_submit_job", "run", "release"))
+
+
 class DebugExecutor(BaseExecutor):
     """Run jobs at once, in the scheduler's own thread, one after the other."""
 
     _do_submit_job = BaseExecutor.run
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "submit_jobs" not in cls.__dict__ and not _STEPS.isdisjoint(cls.__dict__):
+            # The method that people override decides, not the shortcut around it.
+            cls.submit_jobs = BaseExecutor.submit_jobs  # type: ignore[method-assign]
+
+    def submit_jobs(
+        self,
+        runs: Iterable[tuple[Job, Sequence[datetime]]],
+        refused: Callable[[Job, Sequence[datetime], Exception], object],
+    ) -> None:
+        """Run many jobs, each with its run times, one after the other."""
+        listeners = self._scheduler._listeners
+        told = self._logger.isEnabledFor(logging.INFO)
+        alone, running = self._alone, self._running
+        mine = object()
+        for job, run_times in runs:
+            if (
+                listeners.mask & EVENT_JOB_SUBMITTED
+                or job._rules.max_instances != 1
+                or type(job._handle) is Claim
+            ):
+                try:
+                    self.submit_job(job, run_times)
+                except Exception as error:
+                    refused(job, run_times, error)
+                continue
+            # What `submit_job` does for a job of which one instance may run, and no more.
+            key = (job._jobstore_alias, job.id)
+            if key in running or alone.setdefault(key, mine) is not mine:
+                refused(job, run_times, MaxInstancesReachedError(job))
+                continue
+            try:
+                self._run(job, run_times, told)
+            except Exception as error:
+                refused(job, run_times, error)
+            finally:
+                alone.pop(key, None)
 
     def interrupted(self, error: BaseException) -> None:
         """Let Ctrl-C and SystemExit through: in this thread they are meant for the program."""

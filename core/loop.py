@@ -34,11 +34,10 @@ from tocsin.events import (
     JobStoreErrorEvent,
     JobSubmissionEvent,
 )
-from tocsin.executors import submit_all
+from tocsin.executors import BaseExecutor
 from tocsin.triggers.limits import most_searches
 
 if TYPE_CHECKING:
-    from tocsin.executors import BaseExecutor
     from tocsin.job import Job
     from tocsin.scheduler import BaseScheduler
     from tocsin.stores.base import BaseJobStore
@@ -181,7 +180,9 @@ class Loop:
                     for job, moments in runs:
                         refused(job, moments, self._missing(job))
                 else:
-                    submit_all(executor, runs, refused)
+                    # Not every executor has the base class.
+                    submit = getattr(type(executor), "submit_jobs", BaseExecutor.submit_jobs)
+                    submit(executor, runs, refused)
         except BaseException as error:  # Ctrl-C: what is advanced already can't be started again
             for (job, run_time, following), holds in steps:
                 if holds:
@@ -222,9 +223,7 @@ class Loop:
             if following is None:
                 self._finished(alias, job)
 
-    def _refused(
-        self, alias: str, job: Job, moments: Sequence[datetime], error: Exception
-    ) -> None:
+    def _refused(self, alias: str, job: Job, moments: Sequence[datetime], error: Exception) -> None:
         """Report a run that an executor did not take."""
         if isinstance(error, MaxInstancesReachedError):
             self._too_many(alias, job, moments)
@@ -247,10 +246,8 @@ class Loop:
                 if executor is None:
                     raise self._missing(job)
                 executor.submit_job(job, moments)
-            except MaxInstancesReachedError:
-                self._too_many(alias, job, moments)
             except Exception as error:
-                self._not_started(alias, job, moments, error)
+                self._refused(alias, job, moments, error)
 
     def _waits(self, alias: str, store: BaseJobStore, job: Job, run_time: int, now: int) -> bool:
         """Have the rest of a backlog wait while the part before it keeps all instances busy."""
