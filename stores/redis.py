@@ -46,6 +46,7 @@ _OWN = [
     *("db", "jobs_key", "run_times_key", "url", "client", "replicas", "replica_timeout"),
     *_SHARED,
 ]
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _CONNECTION = signature(Redis.__init__).parameters
 #: Options that have no default to tell what their texts are to be turned into.
 _NUMBERS = ("socket_timeout", "socket_connect_timeout")
@@ -389,7 +390,7 @@ class RedisJobStore(RowJobStore):
             self._call(
                 scripts.REPLACE,
                 _bytes(row.id),
-                row.version,
+                _number_text(row.version),
                 _bytes(row.record),
                 "1" if moved else "0",
                 _instant(row.next_run),
@@ -411,31 +412,30 @@ class RedisJobStore(RowJobStore):
         answer = self._call(
             scripts.CLAIM, _instant(now), member, self._microseconds, limit, wait=False, again=True
         )
-        present, *found = _unpacked(answer)
-        rows = [
-            ClaimedRow(job_id, int(due), int(version), record, int(fence), elsewhere)
-            for job_id, due, version, fence, elsewhere, record in found
-        ]
-        return int(present), rows
+        head, _, texts = answer.partition(b"\n")
+        present, fence, *numbers = map(int, head.split())
+        rows = []
+        columns = [numbers[column::5] for column in range(5)]
+        start, end = 0, sum(columns[3])
+        for version, due, elsewhere, id_size, size in zip(*columns, strict=True):
+            job_id, record = texts[start : start + id_size], texts[end : end + size]
+            start, end = start + id_size, end + size
+            rows.append(ClaimedRow(_text(job_id), due, version, _text(record), fence, elsewhere))
+        return present, rows
 
     def _advance_rows(self, member: str, entries: Sequence[Advance]) -> list[bool]:
         self._calls += 1
-        packed = _packed(
-            [
-                (
-                    entry.id,
-                    str(entry.fence),
-                    _instant(entry.next_run),
-                    ",".join(map(str, entry.times)),
-                    entry.record or "",
-                )
-                for entry in entries
-            ]
-        )
+        values: list[str] = []
+        for job_id, fence, due, times, record in entries:
+            run_times = str(times[0]) if len(times) == 1 else ",".join(map(str, times))
+            values += (job_id, _number_text(fence), _instant(due), run_times, record or "")
+        packed = _packed(values)
         return _digits(self._call(scripts.ADVANCE, member, self._calls, packed, again=True))
 
     def _release_row(self, job_id: str, fence: int, until: int) -> None:
-        self._call(scripts.RELEASE, _bytes(job_id), fence, until, wait=False, again=True)
+        self._call(
+            scripts.RELEASE, _bytes(job_id), _number_text(fence), until, wait=False, again=True
+        )
 
     def _earliest(self) -> int | None:
         first = self._again(
@@ -444,7 +444,7 @@ class RedisJobStore(RowJobStore):
         return int(first[0][1]) if first else None
 
     def _settle(self, member: str, claims: Sequence[Claim]) -> list[bool]:
-        packed = _packed([(claim.job_id, str(claim.fence)) for claim in claims])
+        packed = _packed([(claim.job_id, _number_text(claim.fence)) for claim in claims])
         fences = [claim.fence for claim in claims]
         try:
             held = _digits(self._call(scripts.SETTLE, member, packed, wait=False))
@@ -455,7 +455,7 @@ class RedisJobStore(RowJobStore):
         return [was or fence in maybe for was, fence in zip(held, fences, strict=True)]
 
     def _recorded(self, member: str, claims: Sequence[Claim]) -> list[bool]:
-        packed = _packed([(claim.job_id, str(claim.fence)) for claim in claims])
+        packed = _packed([(claim.job_id, _number_text(claim.fence)) for claim in claims])
         return _digits(self._call(scripts.RECORDED, member, packed, again=True))
 
     def _orphans(self, member: str, now: int | None) -> list[OrphanedRuns]:
@@ -605,8 +605,12 @@ def _instant(instant: int | None) -> str:
     return "" if instant is None else str(instant)
 
 
-def _packed(rows: Sequence[Sequence[Any]]) -> bytes:
-    return _bytes(json.dumps(rows, ensure_ascii=False, separators=(",", ":")))
+def _number_text(number: int) -> str:
+    return f"{number:016d}"
+
+
+def _packed(values: Sequence[Any]) -> bytes:
+    return _bytes(_encode(values))
 
 
 def _unpacked(answer: bytes) -> Any:

@@ -1,7 +1,7 @@
 """The Lua scripts of the Redis store, each one atomic step.
 
-Batches come and go as JSON, for the client packs and parses each argument and each part of an
-answer in Python, and the server has a parser in C. Numbers in them are texts: Lua's are doubles.
+Batches come and go as one text each, for the client packs each argument and parses each part of
+an answer in Python. Numbers in JSON are texts, for Lua's are doubles.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from hashlib import sha1
 
 __all__ = ["Script"]
 
-_PRELUDE = """\
+_PRELUDE = r"""
 local jobs, due, state, runs, again, members, meta = unpack(KEYS)
 
 local function text(number)
@@ -47,14 +47,14 @@ local function fetch(key, fields)
   return found
 end
 
--- Numbers that were never given before, for fences and versions: the one before the first.
-local function draw(count)
-  return redis.call('HINCRBY', meta, 'counter', count) - count
+-- A number that was never given before, for the fences and versions of one step.
+local function draw()
+  return string.format('%016.0f', redis.call('HINCRBY', meta, 'counter', 1))
 end
 
 -- What replicas are waited for is the last write of a connection: make one.
 local function touch()
-  draw(0)
+  draw()
 end
 
 local function earliest()
@@ -70,10 +70,12 @@ local function announce(before, channel, sender)
   end
 end
 
--- A state is "fence version next": the fence is 0 unless the job is claimed, next is empty when
--- the job is paused.
+-- A state is "fence version next". The first two have 16 digits; the fence is 0 unless the job is
+-- claimed. The next run time is empty when the job is paused.
+local FREE = '0000000000000000'
+
 local function read(stored)
-  return string.match(stored, '^(%d+) (%d+) (%-?%d*)$')
+  return string.sub(stored, 1, 16), string.sub(stored, 18, 33), string.sub(stored, 35)
 end
 
 local function forget(ids)
@@ -87,14 +89,14 @@ end
 local LINE = '^(%d+) (%S+) (%d+) (%S) (%S+)$'
 
 local function lines(stored)
-  return string.gmatch(stored or '', '[^\\n]+')
+  return string.gmatch(stored or '', '[^\n]+')
 end
 
 local function write_lines(id, kept)
   if #kept == 0 then
     redis.call('HDEL', runs, id)
   else
-    redis.call('HSET', runs, id, table.concat(kept, '\\n'))
+    redis.call('HSET', runs, id, table.concat(kept, '\n'))
   end
 end
 """
@@ -110,7 +112,7 @@ class Script:
 
 #: ARGV: the version of the layout, and 1 to create what is missing. Gives the version and the key
 #: of the run times that are stored; or "missing"; or "occupied", a key, and what is there.
-OPEN = Script("""
+OPEN = Script(r"""
 local version = redis.call('HGET', meta, 'version')
 if version then
   return {version, redis.call('HGET', meta, 'run_times_key')}
@@ -129,13 +131,13 @@ return {ARGV[1], due}
 """)
 
 #: ARGV: id. Gives the state and the record.
-ROW = Script("""
+ROW = Script(r"""
 return {redis.call('HGET', state, ARGV[1]), redis.call('HGET', jobs, ARGV[1])}
 """)
 
 #: ARGV: a cursor, and about how many rows to give. Gives the next cursor, and ids with what `ROW`
 #: gives.
-ROWS = Script("""
+ROWS = Script(r"""
 local page = redis.call('HSCAN', jobs, ARGV[1], 'COUNT', ARGV[2])
 local ids, records = {}, {}
 for i = 1, #page[2], 2 do
@@ -152,7 +154,7 @@ return cjson.encode({page[1], found})
 
 #: ARGV: 1 to replace, channel, sender, rows of id, next run time and record. Gives a digit for
 #: each row, 1 if it replaced one; or an array with the id that was taken.
-INSERT = Script("""
+INSERT = Script(r"""
 local rows, ids, seen, told = cjson.decode(ARGV[4]), {}, {}, {}
 for i, row in ipairs(rows) do
   ids[i] = row[1]
@@ -165,12 +167,12 @@ for i, stored in ipairs(fetch(state, ids)) do
   seen[ids[i]] = true
   told[i] = taken and '1' or '0'
 end
-local before, version = earliest(), draw(#rows)
+local before, version = earliest(), draw()
 local records, states, times = {}, {}, {}
 for i, row in ipairs(rows) do
   local id, next = row[1], row[2]
   records[2 * i - 1], records[2 * i] = id, row[3]
-  states[2 * i - 1], states[2 * i] = id, '0 ' .. text(version + i) .. ' ' .. next
+  states[2 * i - 1], states[2 * i] = id, FREE .. ' ' .. version .. ' ' .. next
   if next == '' then
     times[id] = nil
   else
@@ -194,7 +196,7 @@ return table.concat(told)
 """)
 
 #: ARGV: id, version, record, 1 if the next run time is written too, that, channel, sender.
-REPLACE = Script("""
+REPLACE = Script(r"""
 local id = ARGV[1]
 local stored = redis.call('HGET', state, id)
 if not stored then
@@ -206,7 +208,7 @@ if version ~= ARGV[2] then
 end
 local before = earliest()
 if ARGV[4] == '1' then
-  fence, next = '0', ARGV[5]
+  fence, next = FREE, ARGV[5]
   if next == '' then
     redis.call('ZREM', due, id)
   else
@@ -214,13 +216,13 @@ if ARGV[4] == '1' then
   end
 end
 redis.call('HSET', jobs, id, ARGV[3])
-redis.call('HSET', state, id, fence .. ' ' .. text(draw(1) + 1) .. ' ' .. next)
+redis.call('HSET', state, id, fence .. ' ' .. draw() .. ' ' .. next)
 announce(before, ARGV[6], ARGV[7])
 return 1
 """)
 
 #: ARGV: id.
-DELETE = Script("""
+DELETE = Script(r"""
 local id, kept = ARGV[1], {}
 local found = redis.call('HDEL', state, id) + redis.call('HDEL', jobs, id)
 redis.call('ZREM', due, id)
@@ -236,49 +238,55 @@ write_lines(id, kept)
 return found
 """)
 
-DELETE_ALL = Script("""
+DELETE_ALL = Script(r"""
 redis.call('DEL', jobs, due, state, runs, again)
 """)
 
-#: ARGV: now, member, lease, limit. Gives now, and of each row id, next run time, version, fence,
-#: the number of instances elsewhere, record.
-CLAIM = Script("""
+#: ARGV: now, member, lease, limit. Gives a line of numbers: now, the fence, and of each row its
+#: version, next run time, number of instances elsewhere, and the lengths of its id and its record;
+#: after the line all ids, then all records.
+CLAIM = Script(r"""
 local now, me = instant(ARGV[1]), ARGV[2]
 local ids = redis.call('ZRANGEBYSCORE', due, '-inf', text(now), 'LIMIT', 0, ARGV[4])
-local found = {text(now)}
 if #ids == 0 then
-  return cjson.encode(found)
+  return text(now) .. ' 0\n'
 end
 local stored, records, running = fetch(state, ids), fetch(jobs, ids), fetch(runs, ids)
-local ends, fence = text(now + ARGV[3]), draw(#ids)
-local states, scores = {}, {}
+local ends, fence = text(now + ARGV[3]), draw()
+local states, scores, head = {}, {}, {text(now), fence}
 for i, id in ipairs(ids) do
-  -- What is due is looked at by somebody, even if the rest of it was lost or spoilt by others.
-  local _, version, next = read(stored[i] or '')
-  if not next or next == '' then
-    version, next = '0', text(tonumber(redis.call('ZSCORE', due, id)))
+  local rest = string.sub(stored[i] or '', 17)
+  local version, next = string.sub(rest, 2, 17), string.sub(rest, 19)
+  if not tonumber(next) or not tonumber(version) then
+    -- Lost or spoilt by others; somebody has to look at it nevertheless.
+    version, next = FREE, text(tonumber(redis.call('ZSCORE', due, id)))
+    rest = ' ' .. version .. ' ' .. next
   end
-  local mine, elsewhere = text(fence + i), 0
-  for line in lines(running[i]) do
-    local _, member = string.match(line, LINE)
-    elsewhere = elsewhere + (member == me and 0 or 1)
+  local elsewhere = 0
+  if running[i] then
+    for line in lines(running[i]) do
+      local _, member = string.match(line, LINE)
+      elsewhere = elsewhere + (member == me and 0 or 1)
+    end
   end
-  states[2 * i - 1], states[2 * i] = id, mine .. ' ' .. version .. ' ' .. next
+  records[i] = records[i] or ''
+  states[2 * i - 1], states[2 * i] = id, fence .. rest
   scores[2 * i - 1], scores[2 * i] = ends, id
-  found[i + 1] = {id, next, version, mine, elsewhere, records[i] or ''}
+  head[i + 2] = table.concat({version, next, elsewhere, #id, #records[i]}, ' ')
 end
 many('HSET', state, states)
 many('ZADD', due, scores)
-return cjson.encode(found)
+return table.concat(head, ' ') .. '\n' .. table.concat(ids) .. table.concat(records)
 """)
 
-#: ARGV: member, the number of this call, entries of id, fence, next run time, times, record. Gives
-#: a digit for each entry, 1 if it was advanced. The same call may be made again.
-ADVANCE = Script("""
+#: ARGV: member, the number of this call, and in one list of each entry its id, fence, next run
+#: time, times and record. Gives a digit for each entry, 1 if it was advanced. The same call may be
+#: made again.
+ADVANCE = Script(r"""
 local me, call = ARGV[1], ARGV[2]
 local entries, ids, told = cjson.decode(ARGV[3]), {}, {}
-for i, entry in ipairs(entries) do
-  ids[i], told[i] = entry[1], '0'
+for i = 1, #entries / 5 do
+  ids[i], told[i] = entries[5 * i - 4], '0'
 end
 -- Whoever was expelled would record runs that nobody looks after.
 if not redis.call('ZSCORE', members, me) then
@@ -286,19 +294,19 @@ if not redis.call('ZSCORE', members, me) then
 end
 local stored, running = fetch(state, ids), fetch(runs, ids)
 local states, scores, recorded, kept, ended = {}, {}, {}, {}, {}
-for i, entry in ipairs(entries) do
-  local id, mine, next, times, record = unpack(entry)
-  local fence, version = read(stored[i] or '')
-  local held = fence == mine
+for i, id in ipairs(ids) do
+  local _, mine, next, times, record = unpack(entries, 5 * i - 4, 5 * i)
+  local before = stored[i]
+  local held = before and string.sub(before, 1, 16) == mine
+  local line = mine .. ' ' .. me .. ' ' .. call .. ' '
   if running[i] then
     local wanted = ',' .. times .. ','
-    local done = mine .. ' ' .. me .. ' ' .. call .. ' '
-    for line in lines(running[i]) do
-      if string.sub(line, 1, #done) == done then
+    for other in lines(running[i]) do
+      if string.sub(other, 1, #line) == line then
         told[i] = '1'
         touch()
       end
-      local _, _, _, _, taken = string.match(line, LINE)
+      local _, _, _, _, taken = string.match(other, LINE)
       for time in string.gmatch(taken, '[^,]+') do
         if string.find(wanted, ',' .. time .. ',', 1, true) then
           held = false
@@ -308,18 +316,18 @@ for i, entry in ipairs(entries) do
   end
   if held then
     told[i] = '1'
-    local mode = '1'
-    if record ~= '' then
-      mode = '+'
+    if record == '' then
+      line = line .. '1 ' .. times
+    else
+      line = line .. '+ ' .. times
       kept[#kept + 1], kept[#kept + 2] = mine .. ' ' .. id, record
     end
-    local line = mine .. ' ' .. me .. ' ' .. call .. ' ' .. mode .. ' ' .. times
     recorded[#recorded + 1] = id
-    recorded[#recorded + 1] = running[i] and running[i] .. '\\n' .. line or line
+    recorded[#recorded + 1] = running[i] and running[i] .. '\n' .. line or line
     if next == '' then
       ended[#ended + 1] = id
     else
-      states[#states + 1], states[#states + 2] = id, '0 ' .. version .. ' ' .. next
+      states[#states + 1], states[#states + 2] = id, FREE .. string.sub(before, 17, 34) .. next
       scores[#scores + 1], scores[#scores + 2] = next, id
     end
   end
@@ -333,27 +341,27 @@ return table.concat(told)
 """)
 
 #: ARGV: id, fence, until.
-RELEASE = Script("""
+RELEASE = Script(r"""
 local id = ARGV[1]
 local stored = redis.call('HGET', state, id)
 if stored then
   local fence, version, next = read(stored)
   if fence == ARGV[2] then
-    redis.call('HSET', state, id, '0 ' .. version .. ' ' .. next)
+    redis.call('HSET', state, id, FREE .. ' ' .. version .. ' ' .. next)
     redis.call('ZADD', due, ARGV[3], id)
   end
 end
 """)
 
 #: ARGV: now, member, lease. Gives now, and whether the member was there.
-RENEW = Script("""
+RENEW = Script(r"""
 local now = instant(ARGV[1])
 local known = redis.call('ZADD', members, text(now + ARGV[3]), ARGV[2])
 return {now, 1 - known}
 """)
 
 #: ARGV: member, entries of id and fence. Gives a digit for each, 1 if the run was the member's.
-SETTLE = Script("""
+SETTLE = Script(r"""
 local entries, ids, told = cjson.decode(ARGV[2]), {}, {}
 for i, entry in ipairs(entries) do
   ids[i] = entry[1]
@@ -377,7 +385,7 @@ for i, entry in ipairs(entries) do
       rest[#rest + 1] = line
     end
   end
-  left[id] = table.concat(rest, '\\n')
+  left[id] = table.concat(rest, '\n')
 end
 local empty, changed = {}, {}
 for id, rest in pairs(left) do
@@ -394,7 +402,7 @@ return table.concat(told)
 """)
 
 #: ARGV: as `SETTLE`. Gives a digit for each, 1 if the run is recorded as the member's.
-RECORDED = Script("""
+RECORDED = Script(r"""
 local entries, ids, told = cjson.decode(ARGV[2]), {}, {}
 for i, entry in ipairs(entries) do
   ids[i] = entry[1]
@@ -412,7 +420,7 @@ touch()
 return table.concat(told)
 """)
 
-_TAKE = """
+_TAKE = r"""
 -- Give the runs of members that are gone to others; `take` gives the line to keep, or nil.
 local function hand_on(gone, take)
   local found, cursor = {}, '0'
@@ -443,7 +451,7 @@ end
 #: ARGV: member. Takes it out, with its runs at most once; the others are at once for others.
 LEAVE = Script(
     _TAKE
-    + """
+    + r"""
 local left = 0
 hand_on({[ARGV[1]] = true}, function(id, fence, member, mode, times)
   if mode == '+' then
@@ -464,7 +472,7 @@ end
 #: times, fence, record or false, member. The same call may be made again, and gives the same.
 ORPHANS = Script(
     _TAKE
-    + """
+    + r"""
 local me, gone, expelled, found = ARGV[2], {}, {}, {}
 local taken = redis.call('HGET', meta, 'taken ' .. me)
 if taken then
@@ -489,7 +497,7 @@ end
 hand_on(gone, function(id, fence, member, mode, times)
   local record = mode == '+' and redis.call('HGET', again, fence .. ' ' .. id)
   if record then
-    local mine = text(draw(1) + 1)
+    local mine = draw()
     redis.call('HDEL', again, fence .. ' ' .. id)
     redis.call('HSET', again, mine .. ' ' .. id, record)
     found[#found + 1] = {id, times, mine, record, member}
