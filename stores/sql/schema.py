@@ -56,7 +56,9 @@ def make_tables(name: str, metadata: MetaData, schema: str | None) -> Tables:
     for kind in ("mysql", "mariadb"):
         options |= {f"{kind}_charset": "utf8mb4", f"{kind}_engine": "InnoDB"}
     # Rows are written often: room for the next version, and a vacuum before it is noticed.
-    often: dict[str, Any] = {"postgresql_with": {"fillfactor": 80, "autovacuum_vacuum_scale_factor": 0.02}}
+    often: dict[str, Any] = {
+        "postgresql_with": {"fillfactor": 80, "autovacuum_vacuum_scale_factor": 0.02}
+    }
     text = Text().with_variant(LONGTEXT(), "mysql", "mariadb")
     jobs = Table(
         name,
