@@ -33,7 +33,7 @@ _EXAMPLES = (
     "sqlite:///jobs.sqlite, postgresql+psycopg://host/db, mysql+pymysql://host/db, redis://host/0,"
     " mongodb://host/db, rethinkdb://host/db, zookeeper://host:2181/path, etcd://host:2379"
 )
-_SECRET = re.compile(r"pass|pwd|secret|token|key$", re.IGNORECASE)
+_SECRET = re.compile(r"pass|pwd|secret|token|pickle_key", re.IGNORECASE)
 _HIDDEN = "***"
 
 

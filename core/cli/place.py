@@ -9,7 +9,7 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
-__all__ = ["make_folder_of", "url_of_file"]
+__all__ = ["make_folder", "url_of_file"]
 
 
 def url_of_file(path: Path) -> str:
@@ -24,7 +24,7 @@ def url_of_file(path: Path) -> str:
     return f"sqlite:///{(_folder() / f'{name}-{mark}.sqlite').as_posix()}"
 
 
-def make_folder_of(path: Path) -> None:
+def make_folder() -> None:
     """Make the folder of `url_of_file`, for its owner alone: who can write there can run code."""
     _folder().mkdir(mode=0o700, parents=True, exist_ok=True)
 

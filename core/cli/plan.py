@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from hashlib import sha256
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from tocsin import schedulefile
+from tocsin import creation, schedulefile
 from tocsin.adapters.background import BackgroundScheduler
-from tocsin.cli.shell import Shell
+from tocsin.convert import timezone_name
 from tocsin.crontab import read_crontab
-from tocsin.errors import ConfigError, JobLookupError
+from tocsin.errors import ConfigError, ConflictingIdError, JobLookupError
+from tocsin.job import Job, undefined
+from tocsin.stores.base import BaseJobStore
+from tocsin.stores.memory import MemoryJobStore
+from tocsin.stores.shared import SharedJobStore
+from tocsin.triggers.base import BaseTrigger, Trigger
+from tocsin.triggers.date import DateTrigger
+
+_RUN = "tocsin.cli.shell:run"
+#: The store of the jobs that run once, when this process starts.
+_AT_START = "at start"
+#: A run that is due within so many microseconds is left as it is when its job gets another
+#: schedule: another process that shares the store may be about to begin it.
+_NEAR = 1_000_000
+_NEVER = datetime(9999, 12, 31, tzinfo=timezone.utc)
 
 
 class Scheduler(BackgroundScheduler):
@@ -31,15 +48,16 @@ class Scheduler(BackgroundScheduler):
 
 @dataclass(frozen=True)
 class Entry:
-    """A job: arguments of `add_job`, and what must be equal for it to be unchanged.
+    """A job of the file, and the digests of what must be equal for it to be unchanged.
 
-    ``schedule`` is the part of ``definition`` that says when it runs; None for a job that runs
-    when the scheduler starts.
+    ``schedule`` is that of the part of ``definition`` that says when the job runs; None for one
+    that runs when the scheduler starts.
     """
 
-    arguments: Mapping[str, Any]
-    definition: Any
-    schedule: Any
+    job: Job
+    store: str
+    definition: str
+    schedule: str | None
 
 
 @dataclass(frozen=True)
@@ -55,20 +73,37 @@ class Changes:
 class Plan:
     """The jobs of a file in a scheduler.
 
+    They are in ``store``, or else where the file says; ``fallback`` is made when it says
+    nothing. Each store also has a job that never runs, by which it is known what the file has
+    said before: so jobs that have vanished from it are taken out, and those that are the same
+    keep their next run time, or stay out when they have had their last run.
+
     Raises, as `reload` does, OSError for a file that can't be read, ValueError for one that is
     wrong: ConfigError, or CrontabError with all its lines.
     """
 
-    def __init__(self, path: Path, system: bool | None, shell: Shell) -> None:
+    def __init__(
+        self,
+        path: Path,
+        system: bool | None,
+        store: BaseJobStore | None,
+        fallback: Any = MemoryJobStore,
+    ) -> None:
         self.path = path
         self._system = system
-        self._shell = shell
+        self._book = f"tocsin run {path.resolve()}"
         self.settings = self._settings()
         self.scheduler = Scheduler(self.settings, prefix=None)
+        stores = self.scheduler._jobstores
+        if store is not None and "default" in stores:
+            self.scheduler.remove_jobstore("default", shutdown=False)
+        if store is not None or "default" not in stores:
+            self.scheduler.add_jobstore(fallback() if store is None else store, "default")
+        self.scheduler.add_jobstore(MemoryJobStore(), _AT_START)
         self._entries = self._read()
-        with self.scheduler.still:
-            for entry in self._entries.values():
-                self.scheduler.add_job(**entry.arguments)
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
     @property
     def is_toml(self) -> bool:
@@ -77,6 +112,21 @@ class Plan:
 
     def _settings(self) -> Mapping[str, Any]:
         return schedulefile.load(self.path).settings if self.is_toml else {}
+
+    def start(self) -> None:
+        """Open the stores and put the jobs there; they run when the scheduler is resumed.
+
+        Raises ConfigError for an id that another program's job has, and what stores raise.
+        """
+        self.scheduler.start(paused=True)
+        try:
+            self._put(self._entries)
+            for entry in self._entries.values():
+                if entry.schedule is None:
+                    self.scheduler._add([entry.job], _AT_START, False)
+        except BaseException:
+            self.scheduler.shutdown()
+            raise
 
     def reload(self) -> Changes:
         """Read the file again, and change what it has changed; when it is wrong, nothing.
@@ -87,98 +137,210 @@ class Plan:
         with self.scheduler.still:
             entries = self._read()
             old = self._entries
-            changes = Changes(
-                [job_id for job_id in entries if job_id not in old],
-                [
-                    job_id
-                    for job_id, entry in entries.items()
-                    if job_id in old and entry.definition != old[job_id].definition
-                ],
-                [job_id for job_id in old if job_id not in entries],
-                [
-                    job_id
-                    for job_id, entry in entries.items()
-                    if job_id in old and entry.definition == old[job_id].definition
-                ],
-            )
-            for job_id in changes.removed:
-                self._remove(job_id)
-            for job_id in (*changes.added, *changes.changed):
-                self._put(job_id, entries[job_id], old.get(job_id))
+            self._put(entries)
+            for job_id, entry in old.items():
+                if entry.schedule is None and (
+                    job_id not in entries or entries[job_id].definition != entry.definition
+                ):
+                    self._remove(job_id, _AT_START)
             self._entries = entries
-        return changes
+        known = [job_id for job_id in entries if job_id in old]
+        return Changes(
+            [job_id for job_id in entries if job_id not in old],
+            [each for each in known if entries[each].definition != old[each].definition],
+            [job_id for job_id in old if job_id not in entries],
+            [each for each in known if entries[each].definition == old[each].definition],
+        )
 
-    def _put(self, job_id: str, entry: Entry, old: Entry | None) -> None:
-        """Add a job, or put it in the place of the one that there was."""
-        if entry.schedule is None:  # the start of the scheduler is over
-            self._remove(job_id)
-            return
-        arguments = dict(entry.arguments)
-        # Told the time once: a run that becomes due between two looks at the clock would be of
-        # the past for the new schedule, and not yet due by the old one.
-        now = self.scheduler.now()
-        job = self.scheduler.get_job(job_id)
-        if job is None and old is not None and old.schedule == entry.schedule:
-            return  # it has had its last run
-        due = None if job is None else job._next_run
-        if due is not None and old is not None:
-            if due > now and old.schedule != entry.schedule:
-                due = arguments["trigger"].next_run(None, now, self.scheduler._edge)
-            if due is not None:
-                arguments["next_run_time"] = self.scheduler._edge.moment(due)
-        if job is not None and job._jobstore_alias != arguments.get("jobstore", "default"):
-            self._remove(job_id)
-        self.scheduler.add_job(**arguments, replace_existing=True)
+    # What is in the stores
 
-    def _remove(self, job_id: str) -> None:
+    def _put(self, entries: Mapping[str, Entry]) -> None:
+        """Make the stores have the jobs of the file."""
+        for alias in self.scheduler._jobstores:
+            if alias != _AT_START:
+                wanted = {
+                    job_id: entry
+                    for job_id, entry in entries.items()
+                    if entry.store == alias and entry.schedule is not None
+                }
+                self._put_into(alias, wanted)
+
+    def _put_into(self, alias: str, wanted: Mapping[str, Entry]) -> None:
+        """Make one store have these jobs; several processes may do so at once."""
+        scheduler = self.scheduler
+        said = {job_id: [each.definition, each.schedule] for job_id, each in wanted.items()}
+        book = scheduler.get_job(self._book, alias)
+        if book is None:
+            if not said:
+                return
+            jobs = [self._new_book(said), *(each.job for each in wanted.values())]
+            try:
+                scheduler._add(jobs, alias, False)
+                return
+            except ConflictingIdError:
+                book = scheduler.get_job(self._book, alias)  # another process was quicker
+        before = {} if book is None else dict(book.kwargs["jobs"])
+        for job_id in before.keys() - said.keys():
+            self._remove(job_id, alias)
+        for job_id, entry in wanted.items():
+            if job_id not in before:
+                self._add(entry, alias)
+            elif before[job_id] != said[job_id]:
+                self._change(entry, alias, before[job_id][1] == entry.schedule)
+        if book is None:
+            scheduler._add([self._new_book(said)], alias, True)
+        elif before != said:
+            scheduler._change(self._book, alias, {}, {"kwargs": {"jobs": said}})
+
+    def _new_book(self, said: Mapping[str, Any]) -> Job:
+        return creation.make_job(
+            self.scheduler,
+            remember,
+            DateTrigger(_NEVER),
+            id=self._book,
+            name=f"the jobs of {self.path.name}, as they were read; it never runs",
+            kwargs={"jobs": said},
+            next_run_time=None,
+        )
+
+    def _add(self, entry: Entry, alias: str) -> None:
+        """Add a job, unless another process has done so."""
+        job = entry.job
         try:
-            self.scheduler.remove_job(job_id)
+            self.scheduler._add([job], alias, False)
+        except ConflictingIdError:
+            known = self.scheduler.get_job(job.id, alias)
+            if known is not None and (known.func_ref, known.args, known.kwargs) != (
+                job.func_ref,
+                job.args,
+                job.kwargs,
+            ):
+                raise ConfigError(
+                    f'{self.path}: job "{job.id}"',
+                    f'job store "{alias}" has a job of this id that this file has not put there;'
+                    " give it another id, or remove that job",
+                ) from None
+
+    def _change(self, entry: Entry, alias: str, on_schedule: bool) -> None:
+        """Change a job to what the file says now."""
+        job = entry.job
+        known = self.scheduler.get_job(job.id, alias)
+        if known is None:  # it has had its last run
+            if not on_schedule:
+                self._add(entry, alias)
+            return
+        names = ("name", "executor", "misfire_grace_time", "coalesce", "max_instances")
+        approved: dict[str, Any] = {name: getattr(job, name) for name in names}
+        approved.update(zip(("func", "args", "kwargs"), job._call, strict=True))
+        now = self.scheduler.now()
+        due = known._next_run
+        if not on_schedule:
+            approved["trigger"] = job.trigger
+        if known.failure is not None or (not on_schedule and due is not None and due > now + _NEAR):
+            approved["_next_run"] = job.trigger.next_run(None, now, self.scheduler._edge)
+        try:
+            self.scheduler._change(job.id, alias, {}, approved)
+        except JobLookupError:
+            return  # it has just had its last run
+
+    def _remove(self, job_id: str, alias: str) -> None:
+        try:
+            self.scheduler.remove_job(job_id, alias)
         except JobLookupError:
             return  # it has had its last run
 
-    def _read(self) -> dict[str, Entry]:
-        return self._read_toml() if self.is_toml else self._read_crontab()
+    # What is in the file
 
-    def _read_toml(self) -> dict[str, Entry]:
+    def _read(self) -> dict[str, Entry]:
+        return dict(self._read_toml() if self.is_toml else self._read_crontab())
+
+    def _entry(
+        self, arguments: dict[str, Any], definition: object, schedule: object, where: str
+    ) -> tuple[str, Entry]:
+        """Make an entry of arguments of `add_job`, and check that its store can hold it."""
+        store = arguments.pop("jobstore", "default")
+        func = arguments["func"]
+        job = creation.make_job(self.scheduler, **arguments)
+        job._call = (func, *job._call[1:])  # by the name that the file gives it
+        defaults = self.scheduler._defaults
+        for name in ("misfire_grace_time", "coalesce", "max_instances"):
+            if getattr(job, name) is undefined:
+                setattr(job, name, getattr(defaults, name))
+        known = self.scheduler._jobstores.get(store)
+        if known is None or store == _AT_START:
+            raise ConfigError(f"{where}: jobstore", f"{store!r} is unknown")
+        if isinstance(known, SharedJobStore):
+            job._next_run = None
+            try:
+                known.codec.dumps(job)
+            except ValueError as error:
+                raise ConfigError(where, str(error)) from error
+            job._next_run = undefined
+        common = [_zone_of(self.scheduler), vars(defaults)]
+        return job.id, Entry(
+            job,
+            store,
+            _digest([definition, common]),
+            None if schedule is None else _digest([schedule, common[0]]),
+        )
+
+    def _read_toml(self) -> Iterable[tuple[str, Entry]]:
         file = schedulefile.load(self.path)
         if file.settings != self.settings:
             raise ConfigError(
                 f"{self.path}: tocsin",
                 "settings can't be changed while the scheduler runs; restart",
             )
-        entries = {}
         for job_id, arguments in file.made_for(self.scheduler).items():
             definition = file.jobs[job_id]
             if "command" in definition:
-                arguments["func"] = self._shell.run
+                arguments["func"] = _RUN
                 arguments["args"] = (job_id, *arguments["args"])
-            store = arguments.get("jobstore", "default")
-            if store != "default" and store not in self.settings.get("jobstores", {}):
-                raise ConfigError(f'{self.path}: job "{job_id}": jobstore', f"{store!r} is unknown")
-            entries[job_id] = Entry(arguments, definition, schedulefile.schedule_of(definition))
-        return entries
+            where = f'{self.path}: job "{job_id}"'
+            yield self._entry(arguments, definition, schedulefile.schedule_of(definition), where)
 
-    def _read_crontab(self) -> dict[str, Entry]:
+    def _read_crontab(self) -> Iterable[tuple[str, Entry]]:
         """Give the jobs of a crontab; their ids are the commands, whatever line they are on."""
-        entries: dict[str, Entry] = {}
+        taken = set()
         for line in read_crontab(self.path, self.scheduler.timezone, system=self._system):
             job_id, count = line.command, 1
-            while job_id in entries:
+            while job_id in taken:
                 count += 1
                 job_id = f"{line.command} #{count}"
+            taken.add(job_id)
             user = None if line.user in (None, getpass.getuser()) else line.user
+            where = f"{self.path}:{line.line}"
             if user is not None and os.geteuid() != 0:
-                raise ConfigError(
-                    f"{self.path}:{line.line}: user", f"only root can run a command as {user!r}"
-                )
-            arguments: dict[str, Any] = {
+                raise ConfigError(f"{where}: user", f"only root can run a command as {user!r}")
+            call = (job_id, line.command, line.stdin, dict(line.environment), user)
+            schedule = _record_of(line.trigger)
+            arguments = {
                 "id": job_id,
                 "name": job_id,
-                "func": self._shell.run,
-                "args": (job_id, line.command, line.stdin, line.environment, user),
+                "func": _RUN,
+                "args": call,
+                "trigger": line.trigger or DateTrigger(),
             }
-            if line.trigger is not None:
-                arguments["trigger"] = line.trigger
-            definition = (line.trigger, arguments["args"])
-            entries[job_id] = Entry(arguments, definition, line.trigger)
-        return entries
+            yield self._entry(arguments, [schedule, call], schedule, where)
+
+
+def remember(jobs: Mapping[str, Any]) -> None:
+    """Do nothing: the callable of the job that holds what a file has said."""
+
+
+def _zone_of(scheduler: BackgroundScheduler) -> str:
+    """Name the time zone of a scheduler."""
+    try:
+        return timezone_name(scheduler.timezone)
+    except ValueError:
+        return repr(scheduler.timezone)
+
+
+def _record_of(trigger: BaseTrigger | None) -> dict[str, Any] | None:
+    return trigger.to_dict() if isinstance(trigger, Trigger) else None
+
+
+def _digest(value: object) -> str:
+    """Give a short text that differs when a value does."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return sha256(text.encode()).hexdigest()[:16]

@@ -21,6 +21,9 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from tocsin.cli import shell
+from tocsin.cli.addresses import Address, make_store, read_address
+from tocsin.cli.place import make_folder, url_of_file
 from tocsin.cli.plan import Plan
 from tocsin.cli.shell import Shell
 from tocsin.events import (
@@ -28,6 +31,7 @@ from tocsin.events import (
     EVENT_JOB_COALESCED,
     EVENT_JOB_ERROR,
     EVENT_JOB_EXECUTED,
+    EVENT_JOB_LOST,
     EVENT_JOB_MAX_INSTANCES,
     EVENT_JOB_MISSED,
     EVENT_JOB_STARTED,
@@ -36,6 +40,8 @@ from tocsin.events import (
     SchedulerEvent,
 )
 from tocsin.schedulefile import CommandFailed
+from tocsin.stores.base import BaseJobStore
+from tocsin.stores.memory import MemoryJobStore
 
 _TOLD = (
     EVENT_JOB_STARTED
@@ -45,6 +51,7 @@ _TOLD = (
     | EVENT_JOB_MAX_INSTANCES
     | EVENT_JOB_COALESCED
     | EVENT_JOB_BROKEN
+    | EVENT_JOB_LOST
     | EVENT_JOBSTORE_ERROR
 )
 _CUT_OFF = 3
@@ -87,12 +94,29 @@ def _duration(value: str) -> float:
     help="The crontab has a column for the user, or none."
     "  [default: --system for /etc/crontab and /etc/cron.d/*]",
 )
+@click.option(
+    "--store",
+    "url",
+    metavar="URL",
+    help="Where the jobs are kept, as for tocsin store.  [default: what FILE says, or else a"
+    " file of SQLite among the user's]",
+)
+@click.option("--memory", is_flag=True, help="Keep the jobs in memory: nothing outlives a stop.")
 def run_command(
-    path: Path, limit: float | None, grace: float, as_json: bool, system: bool | None
+    path: Path,
+    limit: float | None,
+    grace: float,
+    as_json: bool,
+    system: bool | None,
+    url: str | None,
+    memory: bool,
 ) -> None:
     """Run the jobs of FILE until stopped: a schedule in TOML (*.toml), or else a crontab.
 
-    Jobs are functions (module:function) or commands of the shell. They are kept in memory.
+    Jobs are functions (module:function) or commands of the shell. They are kept in a store, so
+    that a run that falls due meanwhile is had at the next start, and any number of processes
+    may run FILE at once: each run is had once. See tocsin store list FILE.
+
     SIGTERM and SIGINT (Ctrl-C) stop it: running jobs finish, within the grace time; a second
     signal ends them at once. SIGHUP reads FILE again: jobs that are the same keep their next
     run time, and a file that is wrong changes nothing.
@@ -100,22 +124,49 @@ def run_command(
     Exit codes: 0 stopped, all jobs had finished; 1 FILE is refused; 2 the command line is
     wrong; 3 stopped, and running jobs were cut off.
     """
+    if memory and url is not None:
+        raise click.UsageError("--store and --memory exclude each other")
     _quieten_logs()
     calls = _Calls()
     output = _Output(as_json, calls.stop)
-    shell = Shell(lambda job_id, line: output.tell("job_output", job_id, line=line))
+    own_shell = Shell(lambda job_id, line: output.tell("job_output", job_id, line=line))
+    shell.use(own_shell)
     sys.path.insert(0, os.getcwd())
     # What functions print must not come between the lines of JSON.
     with redirect_stdout(sys.stderr if as_json else sys.stdout):
-        try:
-            plan = Plan(path, system, shell)
-        except (OSError, ValueError) as error:
-            raise click.ClickException(f"{path} is refused\n{error}") from error
-        code = _Runner(plan, shell, output, calls).run(limit, grace)
+        plan = _plan(path, system, url, memory)
+        code = _Runner(plan, own_shell, output, calls).run(limit, grace)
     if code:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)  # what was cut off would be waited for otherwise
+
+
+def _plan(path: Path, system: bool | None, url: str | None, memory: bool) -> Plan:
+    """Read the file; its jobs will be in the store of a URL, in memory, or where it says."""
+    store: BaseJobStore | None = MemoryJobStore() if memory else None
+    if url is not None:
+        try:
+            address = read_address(url)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--store") from None
+        store = _made(address)
+
+    def default() -> BaseJobStore:
+        make_folder()
+        return _made(read_address(url_of_file(path)))
+
+    try:
+        return Plan(path, system, store, default)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"{path} is refused\n{error}") from error
+
+
+def _made(address: Address) -> BaseJobStore:
+    try:
+        return make_store(address)
+    except Exception as error:
+        raise click.ClickException(address.hide(f"{address.shown}: {error}")) from None
 
 
 def _quieten_logs() -> None:
@@ -179,9 +230,22 @@ class _Runner:
         scheduler.add_listener(self.output.event, _TOLD)
         self.calls.take_signals()
         end = None if limit is None else monotonic() + limit
-        count = len(scheduler.get_jobs())
-        self.output.tell("started", jobs=count, file=str(self.plan.path), stops_after=limit)
-        scheduler.start()
+        try:
+            self.plan.start()
+        except (OSError, ValueError) as error:
+            raise click.ClickException(f"{self.plan.path} is refused\n{error}") from error
+        except Exception as error:  # whatever the driver of a store raises
+            store = scheduler._jobstores.get("default")
+            reason = f"{type(error).__name__}: {error}"
+            raise click.ClickException(f"the job store {store!r} failed: {reason}") from error
+        self.output.tell(
+            "started",
+            jobs=len(self.plan),
+            file=str(self.plan.path),
+            store=repr(scheduler._jobstores["default"]),
+            stops_after=limit,
+        )
+        scheduler.resume()
         while self.calls.get(end) == _RELOAD:
             self._reload()
         self.output.tell("stopping", running=self._count_running())
@@ -210,6 +274,10 @@ class _Runner:
             changes = self.plan.reload()
         except (OSError, ValueError) as error:
             self.output.tell("reload_refused", file=str(self.plan.path), reason=str(error))
+            return
+        except Exception as error:  # whatever the driver of a store raises
+            reason = f"the job store failed: {type(error).__name__}: {error}"
+            self.output.tell("reload_refused", file=str(self.plan.path), reason=reason)
             return
         self.output.tell("reloaded", file=str(self.plan.path), **vars(changes))
 
@@ -309,6 +377,7 @@ _WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
         "yellow",
         lambda d: f"the runs from {d['first_run_time']} on became the one of {d['last_run_time']}",
     ),
+    "job_lost": ("red", lambda d: f"lost: {d['reason']}"),
     "job_broken": ("red", lambda d: f"set aside: {d['reason']}"),
     "jobstore_error": ("red", lambda d: f"the job store failed: {d['error']}"),
 }

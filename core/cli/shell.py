@@ -1,4 +1,8 @@
-"""Shell commands as jobs: each in a process group of its own, its output told line by line."""
+"""Shell commands as jobs: each in a process group of its own, its output told line by line.
+
+The callable of such a job is `run`, which stores can write down; it finds the `Shell` that
+`use` has named for this process.
+"""
 
 from __future__ import annotations
 
@@ -78,6 +82,29 @@ class Shell:
             for process in self._running:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+
+
+def run(
+    job_id: str,
+    command: str | Sequence[str],
+    stdin: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    user: str | None = None,
+) -> None:
+    """Run a command by the shell of this process; see `Shell.run`."""
+    _shells[-1].run(job_id, command, stdin, environment, user)
+
+
+def use(shell: Shell) -> None:
+    """Have `run` use a shell from now on, in this process."""
+    _shells[:] = [shell]
+
+
+def _print(job_id: str, line: str) -> None:
+    print(f"{job_id}: {line}", flush=True)  # noqa: T201  # of a program that names no shell
+
+
+_shells = [Shell(_print)]
 
 
 def _identity(user: str | None) -> tuple[dict[str, Any], dict[str, str]]:

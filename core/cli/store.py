@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ _ALIAS = "store"
 _STATUSES = ("scheduled", "paused", "broken")
 _STYLES = {"scheduled": "green", "paused": "yellow", "broken": "red"}
 _FIRE_TIMES = 5
+#: Errors that need no name, for the message says it all.
+_IN_WORDS = (TocsinError, LookupError, ImportError, RuntimeError, TypeError, ValueError)
 
 
 class Observer(BackgroundScheduler):
@@ -96,7 +99,7 @@ def _blamed(address: Address) -> Iterator[None]:
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
     except Exception as error:
-        own = isinstance(error, (TocsinError, LookupError, ImportError, ValueError, TypeError))
+        own = isinstance(error, _IN_WORDS)
         words = str(error) if own and str(error) else f"{type(error).__name__}: {error}"
         raise click.ClickException(address.hide(f"{address.shown}: {words}")) from None
 
@@ -152,6 +155,7 @@ def store_group() -> None:
 
     Exit codes: 0 done; 1 the store or a job was refused; 2 the command line is wrong.
     """
+    logging.getLogger("tocsin").setLevel(logging.ERROR)  # warnings are for those who run jobs
 
 
 @store_group.command("init")
@@ -570,8 +574,10 @@ def _searched(job_id: str, job: Job | str) -> str:
 
 
 def _console(stderr: bool = False) -> Console:
-    # A pipe gets the lines as they are, whatever its width is taken to be.
-    return Console(soft_wrap=True, highlight=False, markup=False, emoji=False, stderr=stderr)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, stderr=stderr)
+    if not console.is_terminal:
+        console.width = 10_000  # a pipe gets the lines as they are
+    return console
 
 
 def _text(value: str, style: str = "") -> Text:

@@ -86,16 +86,24 @@ def read(data: bytes) -> Any:
         raise ValueError(f"no pickle that can be read: {reason}") from error
 
 
-# In Python, for the one in C can be had to fill the memory by a few bytes, and its number of a
-# place in the memo.
+# The one in Python, for a few bytes have the one in C take all memory there is: the number of a
+# place in its memo.
 class _Unpickler(pickle._Unpickler):
     """Look no name up, but have each stand for itself."""
+
+    dispatch: ClassVar[Any] = dict(pickle._Unpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> Any:
         return _named(f"{_MODULES.get(module, module)}:{name}")
 
     def persistent_load(self, pid: Any) -> Any:
         raise ValueError("it refers to an object outside of it")
+
+    def _load_bytearray8(self) -> None:
+        size = int.from_bytes(self.read(8), "little")
+        self.append(bytearray(self.read(size)))  # what is there, before it takes the memory
+
+    dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray8
 
 
 def _named(name: str) -> type[Made]:

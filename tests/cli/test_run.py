@@ -21,6 +21,11 @@ PATIENCE = 30.0
 EVERY_SECOND = 'trigger = "interval"\nseconds = 1\n'
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """Have the default store of a test's schedules be in the test's own folder."""
+    return {**os.environ, "XDG_STATE_HOME": str(folder / "state")}
+
+
 class Running:
     """A process whose lines of JSON are read as they come."""
 
@@ -31,6 +36,7 @@ class Running:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=environment(folder),
         )
         self.records: list[dict[str, Any]] = []
         self.errors = ""
@@ -99,7 +105,12 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 
 def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [COMMAND, "run", *arguments], cwd=cwd, capture_output=True, text=True, timeout=60
+        [COMMAND, "run", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(cwd),
     )
 
 
@@ -369,7 +380,12 @@ def test_a_closed_pipe_stops_it(tmp_path: Path, form: str) -> None:
     (tmp_path / "a.toml").write_text(toml("say", 'command = "echo hello"'))
     script = f"{COMMAND} run a.toml --for 1h {form} | head -n 2"
     done = subprocess.run(
-        ["/bin/sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        ["/bin/sh", "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(tmp_path),
     )
     assert len(done.stdout.splitlines()) == 2
     assert done.stderr == ""
