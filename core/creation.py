@@ -155,25 +155,30 @@ def make_jobs(
     plain = "func" in shared and _OF_JOB.issuperset(shared)
     common_args = checked_args(shared.get("args") or ())
     common_kwargs = checked_kwargs(shared.get("kwargs") or NO_KWARGS)
+    common_trigger = shared.get("trigger")
     made = []
     model: Job | None = None
-    checked_shape = None
+    common_target = checked_shape = None
     for each in jobs:
         if model is not None and _OWN.issuperset(each):
-            args = checked_args(each["args"]) if "args" in each else common_args
-            kwargs = checked_kwargs(each["kwargs"]) if "kwargs" in each else common_kwargs
-            shape = (len(args), kwargs)
-            if shape != checked_shape:
-                check_arguments(model._call[0], args, kwargs)
-                checked_shape = shape
-            trigger: Any = each["trigger"] if "trigger" in each else shared.get("trigger")
+            target = common_target
+            own = "args" in each or "kwargs" in each
+            if own or target is None:
+                args = checked_args(each["args"]) if "args" in each else common_args
+                kwargs = checked_kwargs(each["kwargs"]) if "kwargs" in each else common_kwargs
+                func = model._call[0]
+                shape = (len(args), kwargs)
+                if shape != checked_shape:
+                    check_arguments(func, args, kwargs)
+                    checked_shape = shape
+                target = (func, args, kwargs) if args or kwargs else func
+                if not own:
+                    common_target = target
+            trigger: Any = each.get("trigger", common_trigger)
             if BaseTrigger not in type(trigger).__mro__:
                 trigger = make_trigger(trigger, {}, scheduler.timezone, scheduler.now())
-            job = model.alike(
-                checked_text(each["id"], "id") if "id" in each else None,
-                trigger,
-                (model._call[0], args, kwargs) if args or kwargs else model._call[0],
-            )
+            job_id = checked_text(each["id"], "id") if "id" in each else None
+            job = model.alike(job_id, trigger, target)
         else:
             job = _make_of(scheduler, {**shared, **each})
             if model is None and plain and _OWN.issuperset(each) and "id" not in shared:

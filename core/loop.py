@@ -95,11 +95,6 @@ class Loop:
                 wake = due
         return wake
 
-    @property
-    def troubled(self) -> bool:
-        """Whether there is anything to `forget`."""
-        return bool(self.failing_jobs or self.broken)
-
     def forget(self, alias: str, job_id: str | None = None) -> None:
         """Forget the troubles of a job that was changed or removed, or of all in a store."""
         for key in [*self.failing_jobs, *self.broken]:

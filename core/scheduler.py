@@ -637,7 +637,7 @@ class BaseScheduler(ABC):
         if "_next_run" in approved:
             due = approved["_next_run"]
             approved["failure"] = None
-            if self._loop.troubled:
+            if self._loop.failing_jobs or self._loop.broken:
                 self._loop.forget(alias, job_id)
         job = self._jobstores[alias].modify_job(job_id, approved)
         if self._listeners.mask & EVENT_JOB_MODIFIED:
@@ -695,9 +695,22 @@ class BaseScheduler(ABC):
 
     def remove_job(self, job_id: str, jobstore: str | None = None) -> None:
         """Take a job out; JobLookupError without one."""
-        alias = None
+        alias: str | None = None
         if not self._pending or not self._remove_pending(job_id, jobstore):
-            alias = self._remove_stored(job_id, jobstore)
+            if self.state == STATE_STOPPED:
+                raise JobLookupError(job_id)
+            stores = self._jobstores if jobstore is None else self._stores(jobstore)
+            for name, store in stores.items():
+                try:
+                    store.remove_job(job_id)
+                except JobLookupError:
+                    continue
+                alias = name
+                break
+            else:
+                raise JobLookupError(job_id)
+            if self._loop.failing_jobs or self._loop.broken:
+                self._loop.forget(name, job_id)
         if self.logger.isEnabledFor(logging.INFO):
             self.logger.info("Removed job %s", job_id)
         if self._listeners.mask & EVENT_JOB_REMOVED:
@@ -710,19 +723,6 @@ class BaseScheduler(ABC):
                     del self._pending[position]
                     return True
         return False
-
-    def _remove_stored(self, job_id: str, jobstore: str | None) -> str:
-        if self.state != STATE_STOPPED:
-            stores = self._jobstores if jobstore is None else self._stores(jobstore)
-            for alias in stores:
-                try:
-                    stores[alias].remove_job(job_id)
-                except JobLookupError:
-                    continue
-                if self._loop.troubled:
-                    self._loop.forget(alias, job_id)
-                return alias
-        raise JobLookupError(job_id)
 
     def remove_all_jobs(self, jobstore: str | None = None) -> None:
         """Take all jobs out, of one store or of all."""

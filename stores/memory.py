@@ -119,7 +119,11 @@ class MemoryJobStore(BaseJobStore):
             job = self._jobs.pop(job_id, None)
             if job is None:
                 raise JobLookupError(job_id)
-            self._unschedule(job)
+            entry = job._entry
+            if entry >= 0:
+                self._heap.remove(entry)
+            else:
+                job._entry = _NONE
 
     def remove_all_jobs(self) -> None:
         """Take all jobs out; O(n)."""
