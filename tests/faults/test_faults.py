@@ -95,9 +95,15 @@ def settle_down(cluster: Cluster) -> Account:
     return cluster.account()
 
 
+def check_nothing_else(account: Account) -> None:
+    """No run was skipped, coalesced or failed."""
+    assert set(account.others) <= {"READY", "DONE"}
+
+
 def check_at_most_once(account: Account) -> None:
     """Nothing ran twice, and what did not run was reported."""
     assert account.doubled() == []
+    check_nothing_else(account)
     missing = account.expected(_PERIOD) - set(account.started)
     assert missing <= set(account.lost), sorted(missing - set(account.lost))[:10]
     assert max(account.lost.values(), default=1) == 1
@@ -105,6 +111,7 @@ def check_at_most_once(account: Account) -> None:
 
 def check_at_least_once(account: Account) -> None:
     """Every run was finished by somebody."""
+    check_nothing_else(account)
     missing = account.expected(_PERIOD) - set(account.executed)
     assert missing == set(), sorted(missing)[:10]
     assert account.lost == {}
