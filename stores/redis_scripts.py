@@ -92,6 +92,11 @@ local function lines(stored)
   return string.gmatch(stored or '', '[^\n]+')
 end
 
+-- The lines of jobs. Often nothing runs at all.
+local function running_of(ids)
+  return redis.call('HLEN', runs) == 0 and {} or fetch(runs, ids)
+end
+
 local function write_lines(id, kept)
   if #kept == 0 then
     redis.call('HDEL', runs, id)
@@ -251,16 +256,14 @@ local ids = redis.call('ZRANGEBYSCORE', due, '-inf', text(now), 'LIMIT', 0, ARGV
 if #ids == 0 then
   return text(now) .. ' 0\n'
 end
-local stored, records, running = fetch(state, ids), fetch(jobs, ids), fetch(runs, ids)
+local stored, records, running = fetch(state, ids), fetch(jobs, ids), running_of(ids)
 local ends, fence = text(now + ARGV[3]), draw()
 local states, scores, head = {}, {}, {text(now), fence}
 for i, id in ipairs(ids) do
   local rest = string.sub(stored[i] or '', 17)
-  local version, next = string.sub(rest, 2, 17), string.sub(rest, 19)
-  if not tonumber(next) or not tonumber(version) then
+  if not string.find(rest, '^ %d+ %-?%d+$') then
     -- Lost or spoilt by others; somebody has to look at it nevertheless.
-    version, next = FREE, text(tonumber(redis.call('ZSCORE', due, id)))
-    rest = ' ' .. version .. ' ' .. next
+    rest = ' ' .. FREE .. ' ' .. text(tonumber(redis.call('ZSCORE', due, id)))
   end
   local elsewhere = 0
   if running[i] then
@@ -269,10 +272,11 @@ for i, id in ipairs(ids) do
       elsewhere = elsewhere + (member == me and 0 or 1)
     end
   end
-  records[i] = records[i] or ''
+  local record = records[i] or ''
+  records[i] = record
   states[2 * i - 1], states[2 * i] = id, fence .. rest
   scores[2 * i - 1], scores[2 * i] = ends, id
-  head[i + 2] = table.concat({version, next, elsewhere, #id, #records[i]}, ' ')
+  head[4 * i - 1], head[4 * i], head[4 * i + 1], head[4 * i + 2] = rest, elsewhere, #id, #record
 end
 many('HSET', state, states)
 many('ZADD', due, scores)
@@ -292,7 +296,7 @@ end
 if not redis.call('ZSCORE', members, me) then
   return table.concat(told)
 end
-local stored, running = fetch(state, ids), fetch(runs, ids)
+local stored, running = fetch(state, ids), running_of(ids)
 local states, scores, recorded, kept, ended = {}, {}, {}, {}, {}
 for i, id in ipairs(ids) do
   local _, mine, next, times, record = unpack(entries, 5 * i - 4, 5 * i)

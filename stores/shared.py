@@ -383,8 +383,12 @@ class SharedJobStore(BaseJobStore):
 
     def _copy(self, job: Job, next_run: int | None) -> Job:
         made: Job = Job.__new__(Job)
-        for name in Job.__slots__:
-            setattr(made, name, getattr(job, name))
+        made.id = job.id
+        made.name = job.name
+        made.trigger = job.trigger
+        made.failure = job.failure
+        made._rules = job._rules
+        made._target = job._target
         made._scheduler = self._scheduler
         made._jobstore_alias = self._alias
         made._next_run = next_run
