@@ -6,7 +6,9 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from support.schedulers import HARNESSES, PATIENCE, Harness, Recorder
@@ -37,7 +39,12 @@ def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
     harness = request.param()
     yield harness
     harness.close()
-    left = [thread for thread in set(threading.enumerate()) - before if thread.name != "reactor"]
+    left = [
+        thread
+        for thread in set(threading.enumerate()) - before
+        # Those of gevent's hub, which keeps them, show as dummies.
+        if thread.name != "reactor" and not isinstance(thread, threading._DummyThread)
+    ]
     for thread in left:
         thread.join(PATIENCE)
     assert not [thread for thread in left if thread.is_alive()], "threads were left behind"
@@ -337,9 +344,22 @@ def test_a_job_runs_out_of_turn(scheduler: BaseScheduler, recorder: Recorder) ->
     assert job.next_run_time == planned
 
 
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def jobstore(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    if request.param == "sqlite":
+        return {"type": "sqlalchemy", "url": f"sqlite:///{tmp_path}/jobs.sqlite"}
+    if request.param == "redis":
+        server = request.getfixturevalue("redis_server")
+        return {"type": "redis", "url": server.url, "jobs_key": f"jobs:{uuid4()}"}
+    return {"type": "memory"}
+
+
 def test_the_same_application_gives_the_same_events(
-    harness: Harness, scheduler: BaseScheduler, recorder: Recorder
+    harness: Harness, make: Callable[..., BaseScheduler], jobstore: dict[str, Any]
 ) -> None:
+    scheduler = make(jobstores={"default": jobstore})
+    harness.start(scheduler)
+    recorder: Recorder = scheduler.recorder  # type: ignore[attr-defined]
     once = scheduler.add_job(give, args=[1], id="once")
     recorder.wait(EVENT_JOB_EXECUTED, 1, "once")
     recorder.wait(EVENT_JOB_REMOVED, 1, "once")
@@ -368,8 +388,6 @@ def test_the_same_application_gives_the_same_events(
         assert sorted(recorder.codes(job_id)) == sorted(
             [EVENT_JOB_ADDED, *run, end, EVENT_JOB_REMOVED]
         )
-        assert [code for code in recorder.codes(job_id) if code != EVENT_JOB_REMOVED] == [
-            EVENT_JOB_ADDED,
-            *run,
-            end,
-        ]
+        # A store that others read too may give the job away before it is told of as added.
+        aside = (EVENT_JOB_ADDED, EVENT_JOB_REMOVED)
+        assert [code for code in recorder.codes(job_id) if code not in aside] == [*run, end]
