@@ -1,4 +1,4 @@
-"""The SQL store on SQLite, PostgreSQL and MariaDB against APScheduler's and the servers, durable."""
+"""The SQL store on SQLite, PostgreSQL and MariaDB, against APScheduler's and the servers."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ class Database:
         """
         return iter(())
 
-    def upsert(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+    def upsert(self, connection: Connection, rows: Sequence[Row]) -> None:
         """Insert rows, or replace the record and the next run time of those that are there."""
         raise NotImplementedError
 
@@ -238,11 +238,8 @@ class Database:
         twice = [job_id for job_id, count in Counter(ids).items() if count > 1]
         if twice:
             raise ConflictingIdError(twice[0])
-        values = self._values(rows, self.instant(connection))
         try:
-            with self.transaction(connection):
-                for chunk in chunks(values, 10 * CHUNK):
-                    self.insert_new(connection, chunk)
+            self.insert_new(connection, rows)
         except IntegrityError:
             taken = self._taken(connection, ids)
             if not taken:  # it was removed meanwhile
@@ -250,15 +247,17 @@ class Database:
             raise ConflictingIdError(next(each for each in ids if each in taken)) from None
         return [False] * len(rows)
 
-    def insert_new(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
-        """Insert rows; IntegrityError when an id is taken."""
-        connection.execute(insert(self.tables.jobs), rows)
+    def insert_new(self, connection: Connection, rows: Sequence[Row]) -> None:
+        """Insert rows, all or none; IntegrityError when an id is taken."""
+        with self.transaction(connection):
+            for chunk in chunks(self.values(rows, self.instant(connection)), 10 * CHUNK):
+                connection.execute(insert(self.tables.jobs), chunk)
 
     def _insert_or_replace(self, connection: Connection, rows: Sequence[Row]) -> list[bool]:
         last = {row.id: row for row in rows}
         with self.transaction(connection):
             taken = self._taken(connection, list(last))
-            for chunk in chunks(self._values(last.values(), self.instant(connection)), CHUNK):
+            for chunk in chunks(last.values(), CHUNK):
                 self.upsert(connection, chunk)
         told = []
         for row in rows:
@@ -267,7 +266,7 @@ class Database:
         return told
 
     @staticmethod
-    def _values(rows: Iterable[Row], base: int) -> list[dict[str, Any]]:
+    def values(rows: Iterable[Row], base: int) -> list[dict[str, Any]]:
         """Give columns for new rows.
 
         An id that is removed and added again must not have a version or a fence that it had
@@ -299,6 +298,8 @@ class Database:
 
     def change(self, connection: Connection, statement: Any, values: Any) -> int:
         """Execute one statement, as a transaction; give the number of rows."""
+        if self.isolation == "AUTOCOMMIT":
+            return connection.execute(statement, values).rowcount
         with self.transaction(connection):
             return connection.execute(statement, values).rowcount
 

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, delete,
 from sqlalchemy.dialects import sqlite
 
 from tocsin.claims import Claim
-from tocsin.stores.rows import Advance, ClaimedRow
+from tocsin.stores.rows import Advance, ClaimedRow, Row
 from tocsin.stores.sql.database import Database, Refused
 from tocsin.stores.sql.schema import Tables
 
@@ -98,7 +98,7 @@ class SQLite(Database):
             return now, []
         return super().claim(connection, member, now, lease, limit)
 
-    def upsert(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+    def upsert(self, connection: Connection, rows: Sequence[Row]) -> None:
         jobs = self.tables.jobs
         written = sqlite.insert(jobs)
         connection.execute(
@@ -112,7 +112,7 @@ class SQLite(Database):
                     "record": written.excluded.record,
                 },
             ),
-            rows,
+            self.values(rows, self.instant(connection)),
         )
 
     def advance_held(self, connection: Connection, member: str, entries: Sequence[Advance]) -> None:

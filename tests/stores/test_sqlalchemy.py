@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +44,29 @@ class TestSQLiteShared(Shared):
     @pytest.fixture(autouse=True)
     def address(self, tmp_path: Path) -> None:
         self.url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+
+
+_numbers = itertools.count()
+
+
+class OnServer:
+    """Tables of its own in a database that all tests share."""
+
+    server = ""
+
+    @pytest.fixture(autouse=True)
+    def address(self, request: pytest.FixtureRequest) -> None:
+        self.url = request.getfixturevalue(self.server).url
+        self.tablename = f"jobs_{os.getpid()}_{next(_numbers)}"
+
+    def make_store(self) -> BaseJobStore:
+        return SQLAlchemyJobStore(self.url, tablename=self.tablename, clock="scheduler")
+
+
+class TestPostgreSQL(OnServer, JobStoreCompliance):
+    server = "postgresql"
+
+
+class TestPostgreSQLShared(OnServer, Shared):
+    server = "postgresql"
+    make_store = Shared.make_store

@@ -1,0 +1,267 @@
+"""PostgreSQL: each step of the loop is one statement, and so one round trip and one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha1
+from select import select as wait
+from socket import socket
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.dialects import postgresql
+
+from tocsin.claims import Claim
+from tocsin.stores.rows import Advance, ClaimedRow, Row
+from tocsin.stores.sql.database import CHUNK, Database, chunks
+from tocsin.stores.sql.schema import Tables
+
+__all__ = ["PostgreSQL"]
+
+_OLDEST = (9, 5)
+#: Deadlocks, and transactions that could not be put in an order.
+_UNDONE = ("40P01", "40001")
+#: So many rows are inserted by one statement.
+_MOST = 10 * CHUNK
+
+
+def _given(name: str, **types: Any) -> Any:
+    """Make a table of arrays, which are parameters named after it and its columns."""
+    arrays = [cast(bindparam(f"{name}_{column}"), ARRAY(kind)) for column, kind in types.items()]
+    return func.unnest(*arrays).table_valued(*types).render_derived(name=name)
+
+
+class PostgreSQL(Database):
+    """Writes batches as arrays, and answers with what could be done."""
+
+    isolation = "AUTOCOMMIT"
+
+    def __init__(self, tables: Tables, given: bool) -> None:
+        super().__init__(tables, given)
+        jobs, runs, members, meta = tables
+        me: BindParameter[str] = bindparam("me", type_=Text)
+        name = f"{meta.schema or ''}.{meta.name}"
+        self._channel = f"tocsin_{sha1(name.encode(), usedforsecurity=False).hexdigest()[:16]}"
+
+        due = (
+            select(jobs.c.id)
+            .where(jobs.c.due_at <= self.now)
+            .order_by(jobs.c.due_at)
+            .limit(bindparam("limit", type_=BigInteger))
+            .with_for_update(skip_locked=True)
+            .cte("due")
+        )
+        elsewhere = (
+            select(func.count(runs.c.fence.distinct()))
+            .where(runs.c.job_id == jobs.c.id, runs.c.member != me)
+            .scalar_subquery()
+        )
+        until = self.now + bindparam("lease", type_=BigInteger)
+        claimed = (
+            update(jobs)
+            .where(jobs.c.id == due.c.id)
+            .values(fence=jobs.c.fence + 1, due_at=until)
+            .returning(
+                jobs.c.id,
+                jobs.c.next_run,
+                jobs.c.version,
+                jobs.c.record,
+                jobs.c.fence,
+                elsewhere.label("elsewhere"),
+            )
+            .cte("claimed")
+        )
+        one = select(self.now.label("now")).subquery("moment")
+        self.claim_due = select(one.c.now, claimed).select_from(one.outerjoin(claimed, true()))
+
+        entry = _given("entry", id=Text, fence=BigInteger, next_run=BigInteger)
+        run = _given("run", job_id=Text, run_time=BigInteger, fence=BigInteger, record=Text)
+        recorded = (
+            select(runs.c.job_id)
+            .join(run, (runs.c.job_id == run.c.job_id) & (runs.c.run_time == run.c.run_time))
+            .cte("recorded")
+        )
+        held = (
+            jobs.c.id == entry.c.id,
+            jobs.c.fence == entry.c.fence,
+            select(members.c.name).where(members.c.name == me).exists(),
+            jobs.c.id.not_in(select(recorded.c.job_id)),
+        )
+        moved = (
+            update(jobs)
+            .where(*held, entry.c.next_run.is_not(None))
+            .values(next_run=entry.c.next_run, due_at=entry.c.next_run, fence=jobs.c.fence + 1)
+            .returning(jobs.c.id)
+            .cte("moved")
+        )
+        ended = (
+            delete(jobs).where(*held, entry.c.next_run.is_(None)).returning(jobs.c.id).cte("ended")
+        )
+        advanced = select(moved.c.id).union_all(select(ended.c.id)).cte("advanced")
+        begun = select(run.c.job_id, run.c.run_time, me, run.c.fence, run.c.record).where(
+            run.c.job_id.in_(select(advanced.c.id))
+        )
+        columns = ["job_id", "run_time", "member", "fence", "record"]
+        begin = insert(runs).from_select(columns, begun).returning(runs.c.job_id)
+        self.advance_all = select(begin.cte("begun").c.job_id).distinct()
+
+        settled = _given("run", job_id=Text, run_time=BigInteger, fence=BigInteger)
+        self.delete_all_runs = delete(runs).where(
+            runs.c.job_id == settled.c.job_id,
+            runs.c.run_time == settled.c.run_time,
+            runs.c.fence == settled.c.fence,
+            runs.c.member == me,
+        )
+        row = _given("entry", id=Text, next_run=BigInteger, record=Text)
+        base = cast(self.clock(), BigInteger)
+        new = postgresql.insert(jobs).from_select(
+            ["id", "next_run", "due_at", "version", "fence", "record"],
+            select(row.c.id, row.c.next_run, row.c.next_run, base, base, row.c.record),
+        )
+        self.insert_rows = new
+        self.insert_or_replace = new.on_conflict_do_update(
+            index_elements=[jobs.c.id],
+            set_={
+                "next_run": new.excluded.next_run,
+                "due_at": new.excluded.due_at,
+                "version": jobs.c.version + 1,
+                "fence": jobs.c.fence + 1,
+                "record": new.excluded.record,
+            },
+        )
+
+    def clock(self) -> ColumnElement[int]:
+        return literal_column(
+            "CAST(extract(epoch FROM statement_timestamp()) * 1000000 AS BIGINT)", BigInteger
+        )
+
+    def check(self, connection: Connection) -> None:
+        version = connection.dialect.server_version_info or _OLDEST
+        if version < _OLDEST:
+            found, oldest = (".".join(map(str, each)) for each in (version, _OLDEST))
+            raise RuntimeError(f"the server is PostgreSQL {found}, {oldest} or later is needed")
+
+    def begin(self, connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN ISOLATION LEVEL READ COMMITTED")
+
+    def commit(self, connection: Connection) -> None:
+        connection.exec_driver_sql("COMMIT")
+
+    def rollback(self, connection: Connection) -> None:
+        connection.exec_driver_sql("ROLLBACK")
+
+    def lock_schema(self, connection: Connection) -> None:
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(self._channel))))
+
+    def is_undone(self, error: Exception) -> bool:
+        cause = getattr(error, "orig", None)
+        return (getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)) in _UNDONE
+
+    # Announcements
+
+    def announce(self, connection: Connection, sender: str) -> None:
+        connection.execute(select(func.pg_notify(self._channel, sender)))
+
+    def changes(self, connection: Connection, sender: str, stop: socket) -> Iterator[int | None]:
+        read = _READERS.get(connection.dialect.driver)
+        if read is None:
+            return
+        connection.exec_driver_sql(f"LISTEN {self._channel}")
+        server: Any = connection.connection.dbapi_connection
+        yield None  # there may have been changes before we listened
+        while True:
+            if stop in wait([server, stop], [], [])[0]:
+                return
+            if any(payload != sender for payload in read(server)):
+                yield None
+
+    # Batches
+
+    def insert_new(self, connection: Connection, rows: Sequence[Row]) -> None:
+        if len(rows) <= _MOST:
+            connection.execute(self.insert_rows, _arrays(rows))
+            return
+        with self.transaction(connection):
+            for chunk in chunks(rows, _MOST):
+                connection.execute(self.insert_rows, _arrays(chunk))
+
+    def upsert(self, connection: Connection, rows: Sequence[Row]) -> None:
+        connection.execute(self.insert_or_replace, _arrays(rows))
+
+    def claim(
+        self, connection: Connection, member: str, now: int | None, lease: int, limit: int
+    ) -> tuple[int, list[ClaimedRow]]:
+        values = {"me": member, "lease": lease, "limit": limit, **self.at(now)}
+        found = connection.execute(self.claim_due, values).all()
+        return found[0][0], [ClaimedRow(*row[1:]) for row in found if row[1] is not None]
+
+    def advance(
+        self, connection: Connection, member: str, entries: Sequence[Advance]
+    ) -> list[bool]:
+        runs = [(entry, time) for entry in entries for time in entry.times]
+        held = set(
+            connection.execute(
+                self.advance_all,
+                {
+                    "me": member,
+                    "entry_id": [entry.id for entry in entries],
+                    "entry_fence": [entry.fence for entry in entries],
+                    "entry_next_run": [entry.next_run for entry in entries],
+                    "run_job_id": [entry.id for entry, _ in runs],
+                    "run_run_time": [time for _, time in runs],
+                    "run_fence": [entry.fence for entry, _ in runs],
+                    "run_record": [entry.record for entry, _ in runs],
+                },
+            ).scalars()
+        )
+        return [entry.id in held for entry in entries]
+
+    def delete_runs(self, connection: Connection, member: str, claims: Sequence[Claim]) -> int:
+        keys = self.run_keys(claims)
+        ids, times, fences = map(list, zip(*keys, strict=True))
+        values = {"run_job_id": ids, "run_run_time": times, "run_fence": fences}
+        return connection.execute(self.delete_all_runs, {"me": member, **values}).rowcount
+
+
+def _arrays(rows: Sequence[Row]) -> dict[str, Any]:
+    return {
+        "entry_id": [row.id for row in rows],
+        "entry_next_run": [row.next_run for row in rows],
+        "entry_record": [row.record for row in rows],
+    }
+
+
+def _read_psycopg(connection: Any) -> list[str]:
+    pgconn = connection.pgconn
+    pgconn.consume_input()
+    heard = []
+    while (notice := pgconn.notifies()) is not None:
+        heard.append(notice.extra.decode())
+    return heard
+
+
+def _read_psycopg2(connection: Any) -> list[str]:
+    connection.poll()
+    heard = [notice.payload for notice in connection.notifies]
+    connection.notifies.clear()
+    return heard
+
+
+#: By driver: what reads the payloads of notifications that have come.
+_READERS = {"psycopg": _read_psycopg, "psycopg2": _read_psycopg2}
