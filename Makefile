@@ -85,7 +85,8 @@ dist: $(VENV)/tools ## Build the source distribution and the wheel into dist/.
 	$(BIN)/python -m build
 
 clean: ## Remove everything that the other targets made.
-	rm -rf $(VENV) $(PYPI_SERVERS:%=$(VENV)-%) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PYPI_SERVERS:%=$(VENV)-%) build dist *.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find core -name '*.so' -delete -o -name '*.pyd' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -25,6 +25,8 @@ from redis.retry import Retry
 from support import servers
 from support.programs import ROOT
 
+pytestmark = pytest.mark.packaging
+
 Start = Callable[..., Any]
 
 
