@@ -79,6 +79,7 @@ KINDS: Mapping[str, Kind] = {
         ("tocsin.stores", "apscheduler.jobstores"),
         {
             "memory": "tocsin.stores.memory:MemoryJobStore",
+            "mongodb": "tocsin.stores.mongodb:MongoDBJobStore",
             "redis": "tocsin.stores.redis:RedisJobStore",
             "sqlalchemy": "tocsin.stores.sqlalchemy:SQLAlchemyJobStore",
             "zookeeper": "tocsin.stores.zookeeper:ZooKeeperJobStore",
