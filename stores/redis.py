@@ -412,15 +412,17 @@ class RedisJobStore(RowJobStore):
         answer = self._call(
             scripts.CLAIM, _instant(now), member, self._microseconds, limit, wait=False, again=True
         )
-        head, _, texts = answer.partition(b"\n")
+        head, ids, *texts = answer
         present, fence, *numbers = map(int, head.split())
+        texts = b"".join(texts)
         rows = []
         columns = [numbers[column::5] for column in range(5)]
-        start, end = 0, sum(columns[3])
+        id_start = start = 0
         for version, due, elsewhere, id_size, size in zip(*columns, strict=True):
-            job_id, record = texts[start : start + id_size], texts[end : end + size]
-            start, end = start + id_size, end + size
-            rows.append(ClaimedRow(_text(job_id), due, version, _text(record), fence, elsewhere))
+            id_end, end = id_start + id_size, start + size
+            job_id, record = _text(ids[id_start:id_end]), _text(texts[start:end])
+            id_start, start = id_end, end
+            rows.append(ClaimedRow(job_id, due, version, record, fence, elsewhere))
         return present, rows
 
     def _advance_rows(self, member: str, entries: Sequence[Advance]) -> list[bool]:

@@ -249,12 +249,13 @@ redis.call('DEL', jobs, due, state, runs, again)
 
 #: ARGV: now, member, lease, limit. Gives a line of numbers: now, the fence, and of each row its
 #: version, next run time, number of instances elsewhere, and the lengths of its id and its record;
-#: after the line all ids, then all records.
+#: then all ids in one text, and all records in some: Lua's buffer holds 8192 bytes, and longer
+#: texts are hashed more than once on their way.
 CLAIM = Script(r"""
 local now, me = instant(ARGV[1]), ARGV[2]
 local ids = redis.call('ZRANGEBYSCORE', due, '-inf', text(now), 'LIMIT', 0, ARGV[4])
 if #ids == 0 then
-  return text(now) .. ' 0\n'
+  return {text(now) .. ' 0', ''}
 end
 local stored, records, running = fetch(state, ids), fetch(jobs, ids), running_of(ids)
 local ends, fence = text(now + ARGV[3]), draw()
@@ -280,14 +281,23 @@ for i, id in ipairs(ids) do
 end
 many('HSET', state, states)
 many('ZADD', due, scores)
-return table.concat(head, ' ') .. '\n' .. table.concat(ids) .. table.concat(records)
+local answer, first, size = {table.concat(head, ' '), table.concat(ids)}, 1, 0
+for i, record in ipairs(records) do
+  size = size + #record
+  if size > 8000 and i > first then
+    answer[#answer + 1] = table.concat(records, '', first, i - 1)
+    first, size = i, #record
+  end
+end
+answer[#answer + 1] = table.concat(records, '', first)
+return answer
 """)
 
 #: ARGV: member, the number of this call, and in one list of each entry its id, fence, next run
 #: time, times and record. Gives a digit for each entry, 1 if it was advanced. The same call may be
 #: made again.
 ADVANCE = Script(r"""
-local me, call = ARGV[1], ARGV[2]
+local me, owner = ARGV[1], ' ' .. ARGV[1] .. ' ' .. ARGV[2] .. ' '
 local entries, ids, told = cjson.decode(ARGV[3]), {}, {}
 for i = 1, #entries / 5 do
   ids[i], told[i] = entries[5 * i - 4], '0'
@@ -302,9 +312,8 @@ for i, id in ipairs(ids) do
   local _, mine, next, times, record = unpack(entries, 5 * i - 4, 5 * i)
   local before = stored[i]
   local held = before and string.sub(before, 1, 16) == mine
-  local line = mine .. ' ' .. me .. ' ' .. call .. ' '
   if running[i] then
-    local wanted = ',' .. times .. ','
+    local line, wanted = mine .. owner, ',' .. times .. ','
     for other in lines(running[i]) do
       if string.sub(other, 1, #line) == line then
         told[i] = '1'
@@ -320,14 +329,15 @@ for i, id in ipairs(ids) do
   end
   if held then
     told[i] = '1'
-    if record == '' then
-      line = line .. '1 ' .. times
-    else
-      line = line .. '+ ' .. times
+    local line = mine .. owner .. '1 ' .. times
+    if record ~= '' then
+      line = mine .. owner .. '+ ' .. times
       kept[#kept + 1], kept[#kept + 2] = mine .. ' ' .. id, record
     end
-    recorded[#recorded + 1] = id
-    recorded[#recorded + 1] = running[i] and running[i] .. '\n' .. line or line
+    if running[i] then
+      line = running[i] .. '\n' .. line
+    end
+    recorded[#recorded + 1], recorded[#recorded + 2] = id, line
     if next == '' then
       ended[#ended + 1] = id
     else
