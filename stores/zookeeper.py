@@ -23,16 +23,28 @@ from tocsin.stores.shards import (
 )
 
 try:
-    from kazoo.client import KazooClient
+    from kazoo.client import KazooClient, _prefix_root
     from kazoo.exceptions import (
+        EXCEPTIONS,
         KazooException,
         NodeExistsError,
         NoNodeError,
         RolledBackError,
         RuntimeInconsistency,
+        UnimplementedError,
     )
     from kazoo.handlers.threading import KazooTimeoutError
-    from kazoo.protocol.states import Callback, KazooState, WatchedEvent
+    from kazoo.protocol.serialization import (
+        GetChildren,
+        GetData,
+        MultiHeader,
+        Transaction,
+        int_struct,
+        read_buffer,
+        read_string,
+        stat_struct,
+    )
+    from kazoo.protocol.states import Callback, KazooState, WatchedEvent, ZnodeStat
 except ImportError as error:
     raise ImportError(
         f"this needs kazoo, which can't be imported ({error}): pip install tocsin[zookeeper]"
@@ -40,6 +52,8 @@ except ImportError as error:
 
 __all__ = ["ZooKeeperJobStore"]
 
+#: So many nodes are asked for in one request: pages of 200 kB make a dozen megabytes.
+_AT_ONCE = 64
 _ACCEPTED = frozenset(signature(KazooClient.__init__).parameters) - {"self", "kwargs"}
 
 
@@ -136,6 +150,7 @@ class _ZooKeeperTree(Tree):
         self._client: Any = client
         self._changed: Callable[[str | None], None] | None = None
         self._ready = threading.Event()
+        self._asks_many = True
 
     def __str__(self) -> str:
         if self._given is not None:
@@ -201,19 +216,22 @@ class _ZooKeeperTree(Tree):
 
     def read(self, paths: Sequence[str], watch: bool = False) -> list[Node | None]:
         """Read nodes; see `Tree`."""
-        told = self._told if watch else None
+        if watch:
+            answers = self._ask(lambda path: self._client.get_async(path, self._told), paths)
+        else:
+            answers = self._many(GetData, paths)
         return [
-            None if answer is None else Node(answer[0], answer[1].version)
-            for answer in self._ask(lambda path: self._client.get_async(path, told), paths)
+            None if answer is None else Node(answer[0], answer[1].version) for answer in answers
         ]
 
     def names(self, paths: Sequence[str], watch: bool = False) -> list[list[str]]:
         """List the names below nodes; see `Tree`."""
-        told = self._told if watch else None
-        return [
-            answer or []
-            for answer in self._ask(lambda path: self._client.get_children_async(path, told), paths)
-        ]
+        if watch:
+            client = self._client
+            answers = self._ask(lambda path: client.get_children_async(path, self._told), paths)
+        else:
+            answers = self._many(GetChildren, paths)
+        return [answer or [] for answer in answers]
 
     def commit(self, transactions: Sequence[Sequence[Op]]) -> list[int | None]:
         """Commit transactions; see `Tree`."""
@@ -270,6 +288,29 @@ class _ZooKeeperTree(Tree):
         self._check()
         return self._answers([ask(self._full(path)) for path in paths])
 
+    def _many(self, kind: Any, paths: Sequence[str]) -> list[Any]:
+        """Ask for many nodes in few requests, which costs a tenth of one for each."""
+        self._check()
+        client = self._client
+        if not self._asks_many:
+            if kind is GetData:
+                return self._ask(client.get_async, paths)
+            return self._ask(client.get_children_async, paths)
+        asked = []
+        for start in range(0, len(paths), _AT_ONCE):
+            some = paths[start : start + _AT_ONCE]
+            result = client.handler.async_result()
+            full = [_prefix_root(client.chroot, self._full(path)) for path in some]
+            client._call(_Reads([kind(path, None) for path in full]), result)
+            asked.append(result)
+        try:
+            return [answer for answers in self._answers(asked) for answer in answers]
+        except Unavailable as error:
+            if not isinstance(error.__cause__, UnimplementedError):
+                raise
+        self._asks_many = False
+        return self._many(kind, paths)
+
     def _answers(self, asked: Sequence[Any]) -> list[Any]:
         """Wait for answers, None for nodes that are not there."""
         answers: list[Any] = []
@@ -288,6 +329,42 @@ class _ZooKeeperTree(Tree):
 
     def _patience(self) -> float:
         return float(self.options.get("timeout", 15.0))
+
+
+class _Reads:
+    """A request for many nodes: ``multiRead`` of ZooKeeper 3.6, which kazoo does not know."""
+
+    type = 22
+
+    def __init__(self, operations: Sequence[Any]) -> None:
+        self.serialize = Transaction(operations).serialize
+
+    def deserialize(self, answer: bytes, offset: int) -> list[Any]:
+        """Give data and stat, or names, for each node, None for those that are not there."""
+        results: list[Any] = []
+        while True:
+            header, offset = MultiHeader.deserialize(answer, offset)
+            if header.done:
+                return results
+            if header.type == GetData.type:
+                data, offset = read_buffer(answer, offset)
+                stat = ZnodeStat._make(stat_struct.unpack_from(answer, offset))
+                offset += stat_struct.size
+                results.append((data, stat))
+            elif header.type == GetChildren.type:
+                (count,) = int_struct.unpack_from(answer, offset)
+                offset += int_struct.size
+                names = []
+                for _ in range(max(count, 0)):
+                    name, offset = read_string(answer, offset)
+                    names.append(name)
+                results.append(names)
+            else:
+                (code,) = int_struct.unpack_from(answer, offset)
+                offset += int_struct.size
+                if code != NoNodeError.code:
+                    raise EXCEPTIONS[code]()
+                results.append(None)
 
 
 def _refused(results: Sequence[Any]) -> int | None:
