@@ -626,7 +626,7 @@ class Node(servers.Redis):
 def test_a_cluster(start_server: Any, make: Make) -> None:
     node = start_server(Node)
     with Redis(port=node.port, decode_responses=True) as client:
-        client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+        client.execute_command("CLUSTER ADDSLOTS", *range(16384))
         until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
     cluster = RedisCluster(host="127.0.0.1", port=node.port)
     store = make(None, client=cluster)
