@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psycopg
+import pymysql
 import pytest
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore as PeerStore
 from apscheduler.util import datetime_to_utc_timestamp
+from support.servers import MariaDB, PostgreSQL
 
 from benchmarks import stores
 from benchmarks.races import Race, Report
@@ -39,9 +43,10 @@ def fill(theirs: Theirs, jobs: Sequence[Any]) -> None:
             connection.execute(theirs.store.jobs_t.insert(), rows[first : first + 5000])
 
 
-def on_sqlite(folder: Path) -> Contest:
+def on_sqlite(folder: Path, stack: ExitStack) -> Contest:
     def raw(ids: Sequence[str]) -> Callable[[Sequence[str], int], object]:
         database = sqlite3.connect(folder / "raw.sqlite", isolation_level=None)
+        stack.callback(database.close)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute(CREATE)
         database.execute(INDEX)
@@ -68,9 +73,69 @@ def on_sqlite(folder: Path) -> Contest:
     )
 
 
-@pytest.fixture(params=["sqlite"])
-def contest(request: pytest.FixtureRequest, tmp_path: Path) -> Contest:
-    return on_sqlite(tmp_path)
+def on_postgresql(server: Any, stack: ExitStack) -> Contest:
+    def raw(ids: Sequence[str]) -> Callable[[Sequence[str], int], object]:
+        connection = psycopg.connect(server.url.replace("+psycopg", ""), autocommit=True)
+        stack.callback(connection.close)
+        connection.execute(CREATE)
+        connection.execute(INDEX)
+        query = "INSERT INTO raw SELECT id, 0, %s FROM unnest(%s::text[]) AS each (id)"
+        connection.execute(query, [RECORD, list(ids)])
+
+        def write(ids: Sequence[str], instant: int) -> None:
+            values = [instant, list(ids)]
+            connection.execute("UPDATE raw SET due_at = %s WHERE id = ANY(%s)", values)
+
+        return write
+
+    return Contest(
+        "PostgreSQL",
+        lambda: SQLAlchemyJobStore(server.url),
+        lambda: PeerStore(server.url),
+        raw,
+        0.33,
+        fill,
+    )
+
+
+def on_mariadb(server: Any, stack: ExitStack) -> Contest:
+    def raw(ids: Sequence[str]) -> Callable[[Sequence[str], int], object]:
+        connection: Any = pymysql.connect(
+            host="127.0.0.1", port=server.port, user="root", database="tocsin", autocommit=True
+        )
+        stack.callback(connection.close)
+        cursor = connection.cursor()
+        cursor.execute(CREATE)
+        cursor.execute(INDEX)
+        rows = [(each, RECORD) for each in ids]
+        cursor.executemany("INSERT INTO raw VALUES (%s, 0, %s)", rows)
+
+        def write(ids: Sequence[str], instant: int) -> None:
+            cursor.execute("UPDATE raw SET due_at = %s WHERE id IN %s", (instant, tuple(ids)))
+
+        return write
+
+    return Contest(
+        "MariaDB",
+        lambda: SQLAlchemyJobStore(server.url),
+        lambda: PeerStore(server.url),
+        raw,
+        0.2,
+        fill,
+    )
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def contest(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Contest]:
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            yield on_sqlite(tmp_path, stack)
+            return
+        kind, make = {
+            "postgresql": (PostgreSQL, on_postgresql),
+            "mariadb": (MariaDB, on_mariadb),
+        }[request.param]
+        yield make(stack.enter_context(kind(tmp_path / "server", durable=True)), stack)
 
 
 def test_adding(contest: Contest, race: Race, report: Report) -> None:

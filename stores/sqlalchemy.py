@@ -30,6 +30,7 @@ except ImportError as error:
 
 from tocsin.stores.sql.database import Database
 from tocsin.stores.sql.engines import checked_engine, make_engine, parsed, shown
+from tocsin.stores.sql.mysql import MySQL
 from tocsin.stores.sql.postgresql import PostgreSQL
 from tocsin.stores.sql.schema import LONGEST_ID, VERSION, make_tables
 from tocsin.stores.sql.sqlite import SQLite
@@ -41,7 +42,12 @@ _PAUSES = (0.05, 0.2, 0.8)
 #: A connection that was idle for so many seconds is tried before it is used for what can't be
 #: done twice.
 _IDLE = 1.0
-_KINDS: Mapping[str, type[Database]] = {"sqlite": SQLite, "postgresql": PostgreSQL}
+_KINDS: Mapping[str, type[Database]] = {
+    "sqlite": SQLite,
+    "postgresql": PostgreSQL,
+    "mariadb": MySQL,
+    "mysql": MySQL,
+}
 _SHARED = [
     name for name in signature(SharedJobStore.__init__).parameters if name not in ("self", "_")
 ]

@@ -70,3 +70,13 @@ class TestPostgreSQL(OnServer, JobStoreCompliance):
 class TestPostgreSQLShared(OnServer, Shared):
     server = "postgresql"
     make_store = Shared.make_store
+
+
+class TestMariaDB(OnServer, JobStoreCompliance):
+    server = "mariadb"
+
+
+class TestMariaDBShared(OnServer, Shared):
+    server = "mariadb"
+    announces = False
+    make_store = Shared.make_store

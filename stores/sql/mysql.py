@@ -1,0 +1,163 @@
+"""MariaDB and MySQL: transactions of a few statements, each for a whole batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha1
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Subquery,
+    bindparam,
+    column,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects import mysql
+
+from tocsin.claims import Claim
+from tocsin.stores.rows import Advance, Row
+from tocsin.stores.sql.database import Database, Refused
+from tocsin.stores.sql.schema import LONGEST_ID, Key, Tables, is_mariadb
+
+__all__ = ["MySQL"]
+
+#: The first versions with SKIP LOCKED and JSON_TABLE.
+_OLDEST = {"MariaDB": (10, 6), "MySQL": (8, 0, 4)}
+#: A deadlock, and a lock that was waited for too long.
+_UNDONE = (1213, 1205)
+#: So long, in seconds, those who want to make the tables wait for each other.
+_LONGEST_WAIT = 60
+
+
+def _given(*numbers: str) -> Subquery:
+    """Make a table of a JSON array of arrays: a job's id, and these numbers."""
+    types = {"job_id": f"VARCHAR({LONGEST_ID}) CHARACTER SET utf8mb4"}
+    types.update(dict.fromkeys(numbers, "BIGINT"))
+    columns = ", ".join(
+        f"{name} {kind} PATH '$[{place}]'" for place, (name, kind) in enumerate(types.items())
+    )
+    table = f"JSON_TABLE(:given, '$[*]' COLUMNS ({columns})) AS t"
+    return (
+        text(f"SELECT * FROM {table}")  # noqa: S608
+        .columns(column("job_id", Key), *(column(name, BigInteger) for name in numbers))
+        .subquery("given")
+    )
+
+
+class MySQL(Database):
+    """Sends a batch as one JSON array, which the server joins with the table."""
+
+    def __init__(self, tables: Tables, given: bool) -> None:
+        super().__init__(tables, given)
+        jobs, meta = tables.jobs, tables.meta
+        name = f"{meta.schema or ''}.{meta.name}"
+        self._lock = f"tocsin_{sha1(name.encode(), usedforsecurity=False).hexdigest()[:16]}"
+        # By any other way it would lock more rows than it takes.
+        (index,) = jobs.indexes
+        quoted = mysql.dialect().identifier_preparer.quote(str(index.name))
+        self.select_due = self.select_due.with_hint(jobs, f"FORCE INDEX ({quoted})")
+
+    def check(self, connection: Connection) -> None:
+        dialect = connection.dialect
+        kind = "MariaDB" if is_mariadb(dialect) else "MySQL"
+        version = dialect.server_version_info or _OLDEST[kind]
+        if version < _OLDEST[kind]:
+            found, oldest = (".".join(map(str, each)) for each in (version, _OLDEST[kind]))
+            raise RuntimeError(f"the server is {kind} {found}, {oldest} or later is needed")
+        self._prepare(str(Key().load_dialect_impl(dialect).collation))  # type: ignore[attr-defined]
+
+    def _prepare(self, collation: str) -> None:
+        """Make the statements in which texts are compared with those of the tables."""
+        jobs, runs, members, _ = self.tables
+        me: BindParameter[str] = bindparam("me")
+        member = select(members.c.name).where(members.c.name == me).exists()
+
+        entry = _given("fence", "next_run")
+        held = (jobs.c.id == entry.c.job_id.collate(collation), jobs.c.fence == entry.c.fence)
+        self.advance_rows = (
+            update(jobs)
+            .where(*held, member)
+            .values(next_run=entry.c.next_run, due_at=entry.c.next_run, fence=jobs.c.fence + 1)
+        )
+        entry = _given("fence")
+        held = (jobs.c.id == entry.c.job_id.collate(collation), jobs.c.fence == entry.c.fence)
+        self.end_rows = delete(jobs).where(*held, member)
+        run = _given("run_time", "fence")
+        self.delete_all_runs = delete(runs).where(
+            runs.c.job_id == run.c.job_id.collate(collation),
+            runs.c.run_time == run.c.run_time,
+            runs.c.fence == run.c.fence,
+            runs.c.member == me,
+        )
+
+    def clock(self) -> ColumnElement[int]:
+        return literal_column(
+            "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))", BigInteger
+        )
+
+    @contextmanager
+    def making(self, connection: Connection) -> Iterator[None]:
+        # Here making a table commits, so that a transaction does not help.
+        connection.execute(select(func.get_lock(self._lock, _LONGEST_WAIT)))
+        try:
+            yield
+            connection.commit()
+        finally:
+            connection.execute(select(func.release_lock(self._lock)))
+
+    def is_undone(self, error: Exception) -> bool:
+        arguments: Sequence[Any] = getattr(getattr(error, "orig", None), "args", ())
+        return len(arguments) > 0 and arguments[0] in _UNDONE
+
+    # Batches
+
+    def upsert(self, connection: Connection, rows: Sequence[Row]) -> None:
+        jobs = self.tables.jobs
+        written = mysql.insert(jobs)
+        one: ColumnElement[int] = literal_column(
+            "1"
+        )  # a parameter here keeps PyMySQL from sending many rows at once
+        connection.execute(
+            written.on_duplicate_key_update(
+                next_run=written.inserted.next_run,
+                due_at=written.inserted.due_at,
+                version=jobs.c.version + one,
+                fence=jobs.c.fence + one,
+                record=written.inserted.record,
+            ),
+            self.values(rows, self.instant(connection)),
+        )
+
+    def advance_held(self, connection: Connection, member: str, entries: Sequence[Advance]) -> None:
+        on: list[Any] = []
+        ended: list[Any] = []
+        for job_id, fence, next_run, _, _ in entries:
+            if next_run is None:
+                ended.append((job_id, fence))
+            else:
+                on.append((job_id, fence, next_run))
+        for statement, rows in ((self.advance_rows, on), (self.end_rows, ended)):
+            values = {"given": _json(rows), "me": member}
+            if rows and connection.execute(statement, values).rowcount != len(rows):
+                raise Refused
+        connection.execute(insert(self.tables.runs), self.runs_of(member, entries))
+
+    def delete_runs(self, connection: Connection, member: str, claims: Sequence[Claim]) -> int:
+        values = {"given": _json(self.run_keys(claims)), "me": member}
+        return connection.execute(self.delete_all_runs, values).rowcount
+
+
+def _json(rows: Sequence[Any]) -> str:
+    return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
