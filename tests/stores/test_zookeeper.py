@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import pickle
+import re
 import socket
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import permutations
 from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
 from support import servers
-from support.shardstores import ShardStoreCompliance
+from support.shardstores import ShardStoreCompliance, wait_until
 
-from tocsin.stores.shards import Shard
+from tocsin.clock import SystemClock
+from tocsin.errors import ConflictingIdError
+from tocsin.job import Job
+from tocsin.stores.shards import Shard, Unavailable, divided
 from tocsin.stores.zookeeper import ZooKeeperJobStore
-from tocsin.testing import JobStoreCompliance
+from tocsin.testing import FakeScheduler, JobStoreCompliance
+from tocsin.triggers.interval import IntervalTrigger
 
 
 @pytest.fixture
@@ -77,3 +88,296 @@ class TestZooKeeperJobStoreShared(ShardStoreCompliance):
         client._connection.stop(5)
         client.close()
         return end
+
+
+Make = Callable[..., ZooKeeperJobStore]
+
+
+@pytest.fixture
+def make(zookeeper: servers.ZooKeeper, client: KazooClient) -> Iterator[Make]:
+    """Make stores of one path, started by schedulers on the system's clock."""
+    made: list[ZooKeeperJobStore] = []
+
+    def open_store(**options: Any) -> ZooKeeperJobStore:
+        if "client" not in options:
+            options.setdefault("hosts", zookeeper.url)
+        store = ZooKeeperJobStore(**{"shards": 8, **options})
+        store.start(FakeScheduler(clock=SystemClock(), timezone="UTC"), "default")
+        made.append(store)
+        return store
+
+    yield open_store
+    for store in made:
+        store.shutdown()
+
+
+def job(job_id: str, due: float | None = 3600, **options: Any) -> Job:
+    """Make a job that is due in so many seconds."""
+    return Job(
+        None,
+        json.dumps,
+        IntervalTrigger(hours=1),
+        (1,),
+        id=job_id,
+        name=options.pop("name", job_id),
+        misfire_grace_time=None,
+        coalesce=True,
+        max_instances=1,
+        next_run=None if due is None else SystemClock().now() + round(due * 1e6),
+        **options,
+    )
+
+
+def advanced(store: ZooKeeperJobStore, limit: int = 1000) -> list[str]:
+    """Claim what is due, move it on by an hour, and give the ids of what was had."""
+    jobs = store.claim(SystemClock().now(), limit)
+    steps = [(each, each._next_run or 0, (each._next_run or 0) + 3600_000_000) for each in jobs]
+    return [each.id for each, held in zip(jobs, store.advance(steps), strict=True) if held]
+
+
+# Options
+
+
+def test_options_of_apscheduler(make: Make, client: KazooClient) -> None:
+    store = make(client=client, path="jobs/", pickle_protocol=4)
+    store.add_jobs([job("one")], False)
+    assert client.exists("/jobs/meta")
+    assert store.lookup_job("one") is not None
+    store.shutdown()
+    assert client.connected
+    store = make(path="/jobs", close_connection_on_exit="true")
+    assert [each.id for each in store.get_all_jobs()] == ["one"]
+
+
+def test_a_client_is_closed_when_asked(
+    make: Make, client: KazooClient, zookeeper: servers.ZooKeeper
+) -> None:
+    other = KazooClient(hosts=zookeeper.url, timeout=7)
+    store = make(client=other, close_connection_on_exit=True)
+    assert store.lease == 7
+    store.shutdown()
+    assert not other.connected
+
+
+def test_a_scheduler_is_configured_by_text(
+    zookeeper: servers.ZooKeeper, client: KazooClient
+) -> None:
+    scheduler = FakeScheduler(
+        {
+            "tocsin.jobstores.default.type": "zookeeper",
+            "tocsin.jobstores.default.hosts": zookeeper.url,
+            "tocsin.jobstores.default.path": "/text",
+            "tocsin.jobstores.default.lease": "5",
+            "tocsin.jobstores.default.shards": "4",
+            "tocsin.jobstores.default.timeout": "6.5",
+        }
+    )
+    scheduler.start()
+    store: Any = scheduler._jobstores["default"]
+    assert (store.lease, store.shards) == (6.5, 4)
+    scheduler.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"host": "x"}, 'host: unknown (did you mean "hosts"?)'),
+        ({"path": ""}, "path"),
+        ({"shards": 0}, "shards: 0"),
+        ({"lease": -1}, "lease: -1"),
+        ({"client": object(), "hosts": "x"}, "hosts: not with client"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], error: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=re.escape(error)):
+        ZooKeeperJobStore(**options)
+
+
+def test_credentials_are_not_shown(zookeeper: servers.ZooKeeper) -> None:
+    store = ZooKeeperJobStore(hosts=zookeeper.url, auth_data=[("digest", "user:hunter2")])
+    assert repr(store) == f"<ZooKeeperJobStore {zookeeper.url} /tocsin>"
+
+
+# What is there already
+
+
+def test_jobs_of_apscheduler_are_refused(make: Make, client: KazooClient) -> None:
+    peers = pytest.importorskip("apscheduler.jobstores.zookeeper")
+    peer = peers.ZooKeeperJobStore("/old", client=client)
+    peer._ensure_paths()
+    client.create("/old/job", pickle.dumps({"next_run_time": None, "job_state": {}}))
+    with pytest.raises(ValueError, match="tocsin store migrate"):
+        make(path="/old")
+
+
+@pytest.mark.parametrize(
+    ("meta", "error"),
+    [(b'{"version": 2, "shards": 4}', "newer tocsin"), (b"something else", "is not tocsin's")],
+)
+def test_what_others_wrote_is_refused(
+    make: Make, client: KazooClient, meta: bytes, error: str
+) -> None:
+    client.create("/tocsin/meta", meta, makepath=True)
+    with pytest.raises(ValueError, match=error):
+        make()
+
+
+def test_the_number_of_shards_is_that_of_the_store(make: Make) -> None:
+    make(shards=8)
+    assert make(shards=16).shards == 8
+
+
+# Sharing
+
+
+def leads(stores: list[ZooKeeperJobStore]) -> list[int]:
+    """Give how many shards each leads, when all have looked."""
+    for store in stores:
+        store.next_due()
+    return [len(store._led) for store in stores]
+
+
+def test_shards_are_divided_among_those_that_come_and_go(make: Make) -> None:
+    stores = [make()]
+    stores[0].add_jobs([job(f"{number}", -1) for number in range(50)], False)
+    assert leads(stores) == [8]
+    stores += [make(), make()]
+    wait_until(lambda: sorted(leads(stores)) == [2, 3, 3])
+    had = [advanced(store) for store in stores]
+    assert all(had)
+    assert sorted(itertools.chain(*had)) == sorted(f"{number}" for number in range(50))
+    stores.pop(0).shutdown()
+    wait_until(lambda: leads(stores) == [4, 4])
+    stores.pop().shutdown()
+    wait_until(lambda: leads(stores) == [8])
+    assert advanced(stores[0]) == []
+    assert len(stores[0].get_all_jobs()) == 50
+
+
+def test_few_shards_move_when_one_comes() -> None:
+    before = divided(64, ["a", "b", "c"])
+    after = divided(64, ["a", "b", "c", "d"])
+    assert sorted(Counter(before).values()) == [21, 21, 22]
+    assert set(Counter(after).values()) == {16}
+    assert sum(old != new for old, new in zip(before, after, strict=True)) <= 32
+    assert divided(2, ["a", "b", "c"]) in [list(pair) for pair in permutations("abc", 2)]
+
+
+def test_whoever_is_paused_leads_nothing(make: Make) -> None:
+    paused, other = make(lease=1, poll_interval=0.2), make(poll_interval=0.2)
+    paused.add_jobs([job("one", -1)], False)
+    assert leads([paused]) == [8]
+    other.next_due()
+    wait_until(lambda: len(other._led) == 8 or other.next_due() == 0)
+    assert advanced(other) == ["one"]
+    # It still is a member, and leads again as soon as it looks.
+    wait_until(lambda: leads([paused, other]) == [4, 4])
+
+
+def test_a_late_leader_is_refused(make: Make) -> None:
+    late, other = make(), make()
+    late.add_jobs([job("one", -1)], False)
+    claims = late.claim(SystemClock().now(), 10)
+    kept = dict(late._led)
+    late._stand_back(late._member or "")
+    wait_until(lambda: len(other._led) == 8 or other.next_due() == 0)
+    # As if it had not heard of it: what it had in memory is there again.
+    late._led.update(kept)
+    entry = late._led[late._number("one")].entries["one"]
+    entry.claim = claims[0]._handle.fence
+    late._claims[entry] = float("inf")
+    entry.shard.claims += 1
+    due = claims[0]._next_run or 0
+    assert late.advance([(claims[0], due, due + 1)]) == [False]
+    assert advanced(other) == ["one"]
+
+
+def test_a_broken_connection_doubles_and_loses_nothing(make: Make) -> None:
+    store: Any = make()
+    ids = [f"{number:03}" for number in range(300)]
+    store.add_jobs([job(each, -1) for each in ids], False)
+    had: list[str] = []
+    deadline = time.monotonic() + 60
+    for turn in itertools.count():
+        assert time.monotonic() < deadline
+        try:
+            now = SystemClock().now()
+            had += [each.job_id for each in store.recover(now)]
+            jobs = store.claim(now, 20)
+            if not jobs:
+                break
+            if turn % 3 == 1:
+                store._tree._client._connection._socket.shutdown(socket.SHUT_RDWR)
+            steps = [(each, each._next_run, each._next_run + 3600_000_000) for each in jobs]
+            held = store.advance(steps)
+        except Unavailable:
+            assert store._tree.wait(20)
+            continue
+        had += [each.id for each, holds in zip(jobs, held, strict=True) if holds]
+    assert store._tree.connection > 3
+    assert sorted(had) == ids
+
+
+def test_a_session_that_ends_is_followed_by_another(
+    make: Make, zookeeper: servers.ZooKeeper
+) -> None:
+    store: Any = make()
+    store.add_jobs([job("one", -1)], False)
+    assert advanced(store) == ["one"]
+    session = store._tree.session
+    other = KazooClient(hosts=zookeeper.url, client_id=store._tree._client.client_id)
+    other.start()
+    other.stop()
+    other.close()
+    wait_until(lambda: store._tree.session > session and store._tree.connected)
+    store.add_jobs([job("two", -1)], False)
+    assert advanced(store) == ["two"]
+    assert leads([store]) == [8]
+
+
+# Sizes
+
+
+def test_a_batch_of_many_megabytes(make: Make) -> None:
+    store, other = make(), make()
+    store.next_due()
+    jobs = [job(f"{number:04}", -1, kwargs={"x": "y" * 2000}) for number in range(2000)]
+    jobs += [job(f"large {number}", -1, kwargs={"x": "y" * 500_000}) for number in range(4)]
+    store.add_jobs(jobs, False)
+    with pytest.raises(ConflictingIdError):
+        other.add_jobs([job("new"), *jobs[5:50]], False)
+    assert other.lookup_job("new") is None
+    ids = sorted(each.id for each in jobs)
+    assert sorted(each.id for each in other.get_all_jobs()) == ids
+    had = []
+    while some := advanced(store):
+        had += some
+    assert sorted(had) == ids
+    other.remove_all_jobs()
+    assert store.get_all_jobs() == []
+
+
+def test_many_states_are_kept_in_pages(make: Make, client: KazooClient) -> None:
+    store: Any = make(shards=1)
+    ids = [f"{number:05}" + "x" * 90 for number in range(6000)]
+    store.add_jobs([job(each, -1) for each in ids], False)
+    for _ in range(3):
+        assert len(advanced(store, 700)) == 700
+    pages = [name for name in client.get_children("/tocsin/shards/00") if name[:4] == "page"]
+    assert len(pages) > 2
+    store.shutdown()
+    other = make()
+    due = [each for each in other.get_all_jobs() if (each._next_run or 0) < SystemClock().now()]
+    assert len(due) == 6000 - 2100
+    left = 0
+    while some := advanced(other):
+        left += len(some)
+    assert left == 6000 - 2100
+
+
+def test_servers_that_read_one_node_at_a_time(make: Make) -> None:
+    store: Any = make()
+    store._tree._asks_many = False
+    store.add_jobs([job("one", -1), job("two", None)], False)
+    assert sorted(each.id for each in store.get_all_jobs()) == ["one", "two"]
+    assert advanced(store) == ["one"]
