@@ -736,14 +736,16 @@ class Proxy:
             self._listener = await asyncio.start_server(self._accept, HOST, self.port)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Here, for a task that is cancelled before it begins does nothing.
+        self._writers.add(writer)
         task = self._loop.create_task(self._carry(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: self._writers.discard(writer))
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry the bytes of a connection, until both sides have ended it or one has failed."""
         writers = {writer}
-        self._writers.add(writer)
         pumps: list[asyncio.Task[None]] = []
         try:
             await self._flowing.wait()
