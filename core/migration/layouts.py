@@ -215,14 +215,15 @@ def _zookeeper(path: str = "/apscheduler", **options: Any) -> Iterator[_Rows]:
 def _etcd(path: str = "/apscheduler", **options: Any) -> Iterator[_Rows]:
     etcd = _driver("etcd3gw", "etcd")
     client = etcd.client(timeout=_PATIENCE, **options)
-    prefix = f"{path}/"  # without the slash, as APScheduler has it, others' keys would be had too
+    # Without the slash, as APScheduler has it, others' keys would be had too.
+    prefix = f"{path}/".encode()
     found = client.get_prefix(prefix)
     if not found:
-        raise _nothing(f"key that begins with {prefix!r}", "path")
+        raise _nothing(f"key that begins with {path!r} and a slash", "path")
 
     def rows() -> Iterator[tuple[str, bytes]]:
         for state, about in found:
-            yield about["key"].decode()[len(prefix) :], state
+            yield about["key"][len(prefix) :].decode(errors="surrogateescape"), state
 
     yield len(found), rows()
 

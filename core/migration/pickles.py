@@ -99,7 +99,7 @@ class _Unpickler(pickle._Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         raise ValueError("it refers to an object outside of it")
 
-    def _load_bytearray8(self) -> None:
+    def _load_bytearray8(self: Any) -> None:
         size = int.from_bytes(self.read(8), "little")
         self.append(bytearray(self.read(size)))  # what is there, before it takes the memory
 

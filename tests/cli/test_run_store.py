@@ -55,7 +55,8 @@ def set_back(path: Path, job_id: str, hours: float) -> None:
     database = sqlite3.connect(url_of_file(path).removeprefix("sqlite:///"))
     with database:
         changed = database.execute(
-            "UPDATE tocsin_jobs SET next_run = next_run - :by, due_at = due_at - :by WHERE id = :id",
+            "UPDATE tocsin_jobs SET next_run = next_run - :by, due_at = due_at - :by"
+            " WHERE id = :id",
             {"by": int(hours * 3_600_000_000), "id": job_id},
         )
         assert changed.rowcount == 1
