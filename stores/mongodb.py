@@ -63,7 +63,7 @@ _DUPLICATE, _FORBIDDEN = 11000, 13
 #: The server's clock, as an instant; it counts milliseconds.
 _NOW = {"$multiply": [{"$toLong": "$$NOW"}, 1000]}
 #: What can be claimed; what others have spoilt in such a way that it can't be is left alone.
-_SOUND = {"fence": {"$type": "number"}}
+_SOUND = {"fence": {"$gte": 0}}
 #: A job; without it, what is left of one whose schedule has ended while runs of it go on.
 _LIVE = {"ended": None}
 _NO_RUNS = {"runs.0": {"$exists": False}}
@@ -174,6 +174,7 @@ class MongoDBJobStore(RowJobStore):
         except BaseException:
             self._close()
             raise
+        self._listen()
 
     def _set_up(self) -> None:
         self._bind()
@@ -182,7 +183,6 @@ class MongoDBJobStore(RowJobStore):
             raise RuntimeError(f"{self!r}: the server is too old, MongoDB 4.2 or later is needed")
         self._replicated = "setName" in hello or hello.get("msg") == "isdbgrid"
         self._again(self._open_collections)
-        self._listen()
 
     def _bind(self) -> None:
         """Make the collections, whose settings are not those of a client that was handed in."""
@@ -194,8 +194,8 @@ class MongoDBJobStore(RowJobStore):
         }
         database = self._client[self._database]
         self._jobs = database.get_collection(self._name, **options)
-        self._members = database.get_collection(f"{self._name}.members", **options)
-        self._meta = database.get_collection(f"{self._name}.meta", **options)
+        self._members = database.get_collection(f"{self._name}_members", **options)
+        self._meta = database.get_collection(f"{self._name}_meta", **options)
 
     def _open_collections(self) -> None:
         found = self._meta.find_one({"_id": "schema"})
@@ -316,13 +316,9 @@ class MongoDBJobStore(RowJobStore):
 
     def _renew(self, member: str, now: int | None) -> tuple[int, bool]:
         self._listen()
-        change: Any
-        if now is None:
-            until = {"$add": [_NOW, self._microseconds]}
-            renewals = {"$add": [{"$ifNull": ["$renewals", 0]}, 1]}
-            change = [{"$set": {"until": until, "renewals": renewals}}]
-        else:
-            change = {"$set": {"until": now + self._microseconds}, "$inc": {"renewals": 1}}
+        until = {"$add": [_instant(now), self._microseconds]}
+        renewals = {"$add": [{"$ifNull": ["$renewals", 0]}, 1]}
+        change = [{"$set": {"until": until, "renewals": renewals}}]
         began = elapsed()
         found = self._again(
             lambda: self._members.find_one_and_update(
@@ -475,7 +471,7 @@ class MongoDBJobStore(RowJobStore):
         return live
 
     def _replace(self, row: Row, moved: bool) -> bool:
-        change: dict[str, dict[str, Any]] = {"$set": {"record": _text(row)}, "$inc": {"version": 1}}
+        change: dict[str, dict[str, Any]] = {"$set": {"record": row.record}, "$inc": {"version": 1}}
         if moved:
             change["$set"]["next"] = row.next_run
             change["$inc"]["fence"] = 1
@@ -525,14 +521,9 @@ class MongoDBJobStore(RowJobStore):
         if not ids:
             return present, []
         claim = ObjectId()
-        change: Any
-        if now is None:
-            until = {"$add": [_NOW, self._microseconds]}
-            fence = {"$add": ["$fence", 1]}
-            change = [{"$set": {"due": until, "fence": fence, "claim": claim}}]
-        else:
-            leased = {"due": now + self._microseconds, "claim": claim}
-            change = {"$set": leased, "$inc": {"fence": 1}}
+        until = {"$add": [_instant(now), self._microseconds]}
+        fence = {"$add": ["$fence", 1]}
+        change = [{"$set": {"due": until, "fence": fence, "claim": claim}}]
         these = {"_id": {"$in": ids}}
         # Those that are due still: what another has claimed meanwhile is due when its lease ends.
         self._again(lambda: self._jobs.update_many({**these, **is_due}, change))
@@ -663,15 +654,12 @@ class MongoDBJobStore(RowJobStore):
 
     def _expel(self, member: str, now: int | None) -> list[str]:
         """Take out the members whose leases ran out; give the others."""
-        if now is None:
-            with_clock = [{"$addFields": {"now": _NOW}}]
-            members = self._again(lambda: list(self._members.aggregate(with_clock)))
-        else:
-            members = self._again(lambda: list(self._members.find()))
+        with_clock = [{"$addFields": {"now": _instant(now)}}]
+        members = self._again(lambda: list(self._members.aggregate(with_clock)))
         late = [
             DeleteOne({"_id": each["_id"], "renewals": each["renewals"]})
             for each in members
-            if each["until"] <= each.get("now", now) and each["_id"] != member
+            if each["until"] <= each["now"] and each["_id"] != member
         ]
         if late:
             self._again(lambda: self._members.bulk_write(late, ordered=False))
@@ -715,11 +703,16 @@ _OF_JOBS = {"record": 1, "version": 1, "next": 1, "due": 1, "claim": 1}
 _ENDED = {"ended": True, **_NO_RUNS}
 
 
+def _instant(now: int | None) -> Any:
+    """Give the expression of an instant, of the server's clock when there is none."""
+    return _NOW if now is None else {"$literal": now}
+
+
 def _document(row: Row, stamp: int) -> dict[str, Any]:
     """Make the document of a row that is added."""
     document = {
         "_id": row.id,
-        "record": _text(row),
+        "record": row.record,
         "version": stamp,
         "fence": stamp,
         "next": row.next_run,
@@ -784,19 +777,6 @@ def _claimed(found: Mapping[str, Any], member: str) -> ClaimedRow:
 
 def _order(row: Row) -> tuple[bool, int, str]:
     return row.next_run is None, row.next_run or 0, row.id
-
-
-def _text(row: Row) -> str:
-    """Give the record of a row; ValueError if it can't be stored, for BSON is strict UTF-8."""
-    try:
-        row.id.encode()
-        row.record.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"job {row.id!r}: MongoDB can't hold half a surrogate pair, and there is one in its id"
-            f" or its arguments ({error}); leave it out, or pass it as bytes"
-        ) from None
-    return row.record
 
 
 def _only_duplicates(error: BulkWriteError) -> bool:

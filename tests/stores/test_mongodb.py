@@ -18,18 +18,20 @@ from support.schedulers import PATIENCE, Recorder
 
 from tocsin import plugins
 from tocsin.adapters.background import BackgroundScheduler
+from tocsin.errors import ConflictingIdError
 from tocsin.events import EVENT_JOB_EXECUTED, EVENT_JOBSTORE_ERROR
 from tocsin.job import Job
-from tocsin.stores.mongodb import MongoDBJobStore
+from tocsin.stores.mongodb import MongoDBJobStore, _document
+from tocsin.stores.rows import Row
 from tocsin.testing import FakeScheduler, JobStoreCompliance, SharedStoreCompliance
 from tocsin.triggers.interval import IntervalTrigger
 
-Make = Callable[..., MongoDBJobStore]
+Make = Callable[..., Any]
 _SECOND = 1_000_000
 
 
 def emptied(url: str, database: str) -> None:
-    with MongoClient(url) as client:
+    with MongoClient[Any](url) as client:
         client.drop_database(database)
 
 
@@ -55,5 +57,578 @@ class TestMongoDBJobStoreShared(SharedStoreCompliance):
         return MongoDBJobStore("shared", url=self.url, **options)
 
     def write_record(self, job_id: str, text: str) -> None:
-        with MongoClient(self.url) as client:
+        with MongoClient[Any](self.url) as client:
             client["shared"]["tocsin_jobs"].update_one({"_id": job_id}, {"$set": {"record": text}})
+
+
+@pytest.fixture
+def make(request: pytest.FixtureRequest) -> Iterator[Make]:
+    """Make stores, started by a scheduler on a fake clock, in a database of this test."""
+    made: list[MongoDBJobStore] = []
+    database = request.node.name.partition("[")[0][:60]
+
+    def open_store(server: Any, kind: type[Any] = MongoDBJobStore, **options: Any) -> Any:
+        if server is not None:
+            options["url"] = server.url
+            if not made and "database" not in options:
+                emptied(server.url, database)
+        store = kind(**{"database": database, **options})
+        store.start(FakeScheduler(timezone="UTC"), "default")
+        made.append(store)
+        return store
+
+    yield open_store
+    for store in made:
+        store.shutdown()
+
+
+def job(job_id: str, due: int | None = 0, **options: Any) -> Job:
+    return Job(
+        None,
+        json.dumps,
+        id=job_id,
+        trigger=IntervalTrigger(hours=1),
+        args=options.pop("args", (job_id,)),
+        misfire_grace_time=None,
+        coalesce=True,
+        max_instances=1,
+        next_run=due,
+        **options,
+    )
+
+
+def ids(store: MongoDBJobStore) -> list[str]:
+    return [each.id for each in store.get_all_jobs()]
+
+
+def claim(store: MongoDBJobStore) -> list[Job]:
+    assert store._scheduler is not None
+    return store.claim(store._scheduler.now(), 100)
+
+
+def documents(store: MongoDBJobStore) -> list[dict[str, Any]]:
+    return list(store._jobs.find())
+
+
+# Names and options
+
+
+def test_what_is_stored(mongodb: servers.SecantusDB, make: Make) -> None:
+    store = make(mongodb, collection="mine")
+    store.add_jobs([job("one", 7, at_least_once=True), job("rest", None)], False)
+    (claimed,) = claim(store)
+    assert store.advance([(claimed, 7, 9)]) == [True]
+    database = store.client[store._database]
+    assert sorted(database.list_collection_names()) == ["mine", "mine_members", "mine_meta"]
+    assert sorted(database["mine"].index_information()) == ["_id_", "due_1", "runs.member_1"]
+    one, rest = sorted(database["mine"].find(), key=lambda each: str(each["_id"]))
+    assert one.keys() == {"_id", "record", "version", "fence", "next", "due", "runs"}
+    assert (one["next"], one["due"]) == (9, 9)
+    (run,) = one["runs"]
+    assert (run["times"], run["fence"], run["member"]) == ([7], one["fence"], store._member)
+    assert json.loads(run["record"]) == json.loads(one["record"])
+    assert (rest["next"], "due" in rest) == (None, False)
+    assert database["mine_meta"].find_one("schema") == {"_id": "schema", "version": 1}
+
+
+def test_texts_of_a_configuration(mongodb: servers.SecantusDB) -> None:
+    store = plugins.make(
+        plugins.load("stores", "mongodb"),
+        {
+            "host": "127.0.0.1",
+            "port": str(mongodb.port),
+            "database": "texts",
+            "collection": "jobs",
+            "lease": "9",
+            "serverSelectionTimeoutMS": "4000",
+            "maxPoolSize": "9",
+            "retryWrites": "true",
+            "tz_aware": "yes",
+            "connect": "no",
+            "pickle_protocol": "4",
+            "w": "1",
+        },
+    )
+    emptied(mongodb.url, "texts")
+    store.start(FakeScheduler(), "default")
+    store.add_jobs([job("one")], False)
+    assert ids(store) == ["one"]
+    store.shutdown()
+    with MongoClient[Any](mongodb.url) as client:
+        assert [each["_id"] for each in client["texts"]["jobs"].find()] == ["one"]
+    assert store.client.options.server_selection_timeout == 4
+    assert (store.lease, store._jobs.write_concern.document) == (9, {"w": 1})
+    assert repr(store) == f"<MongoDBJobStore 127.0.0.1:{mongodb.port} texts.jobs>"
+
+
+def test_the_database_of_a_url(mongodb: servers.SecantusDB) -> None:
+    url = f"{mongodb.url}ours"
+    named = {
+        MongoDBJobStore(url=url): "ours",
+        MongoDBJobStore(host=url): "ours",
+        MongoDBJobStore("mine", url=url): "mine",
+        MongoDBJobStore(url=mongodb.url): "tocsin",
+    }
+    assert [store._database for store in named] == list(named.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hots": "x"}, 'hots: unknown (did you mean "host"?)'),
+        ({"leases": 3}, 'leases: unknown (did you mean "lease"?)'),
+        ({"port": "x"}, "port: 'x' is not a number"),
+        ({"connect": "maybe"}, "connect: 'maybe' is neither true"),
+        ({"serverSelectionTimeoutMS": "soon"}, "serverSelectionTimeoutMS must be an integer"),
+        ({"database": ""}, "database: '' is not a name"),
+        ({"collection": ""}, "collection: '' is not a name"),
+        ({"database": "a b"}, "database 'a b'"),
+        ({"collection": "a..b"}, "collection 'a..b'"),
+        ({"url": "localhost", "host": "x"}, "url: give it or host, not both"),
+        ({"url": "http://localhost"}, "must begin with 'mongodb://'"),
+        ({"client": MongoClient(connect=False), "host": "x"}, "give it without host"),
+        ({"client": 3}, "client: a pymongo.MongoClient is needed, not int"),
+        ({"lease": 0}, "lease: 0 is not a positive number"),
+    ],
+)
+def test_options_that_are_wrong(options: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        MongoDBJobStore(**options)
+    assert message in str(caught.value)
+
+
+def test_a_client_is_used_and_not_closed(mongodb: servers.SecantusDB, make: Make) -> None:
+    with MongoClient[Any](mongodb.url, tz_aware=True, w=1) as client:
+        emptied(mongodb.url, "lent")
+        store = make(None, client=client, database="lent")
+        assert store.client is client
+        with pytest.deprecated_call():
+            assert store.connection is client
+        store.add_jobs([job("one", args=("Zoë",))], False)
+        assert [each.args for each in claim(store)] == [("Zoë",)]
+        assert store._jobs.write_concern.document == {"w": 1}
+        store.shutdown()
+        assert client["lent"]["tocsin_jobs"].find_one({}, {"_id": 1}) == {"_id": "one"}
+        assert [each.name for each in threading.enumerate() if "listener" in each.name] == []
+
+
+def test_writes_reach_the_majority(mongodb: servers.SecantusDB, make: Make) -> None:
+    store = make(mongodb)
+    for collection in (store._jobs, store._members, store._meta):
+        assert collection.write_concern.document == {"w": "majority"}
+
+
+# What is stored
+
+
+def test_instants_are_exact(mongodb: servers.SecantusDB, make: Make) -> None:
+    store = make(mongodb)
+    far, early = 253402300799_999999, -62135596800_000000
+    store.add_jobs([job("far", far), job("early", early)], False)
+    assert [each._next_run for each in store.get_all_jobs()] == [early, far]
+    (claimed,) = claim(store)
+    assert store.advance([(claimed, early, far - 1)]) == [True]
+    assert ids(store) == ["early", "far"]
+    assert store._earliest() == far - 1
+
+
+def test_jobs_of_apscheduler_are_refused(mongodb: servers.SecantusDB, make: Make) -> None:
+    from apscheduler.jobstores.mongodb import MongoDBJobStore as Theirs
+    from apscheduler.schedulers.background import BackgroundScheduler as TheirScheduler
+
+    emptied(mongodb.url, "theirs")
+    scheduler = TheirScheduler(
+        jobstores={"default": Theirs("theirs", host=mongodb.url)}, timezone="UTC"
+    )
+    scheduler.start(paused=True)
+    scheduler.add_job("json:dumps", "interval", hours=1, args=[1], id="theirs")
+    scheduler.shutdown()
+    with MongoClient[Any](mongodb.url) as client:
+        before = list(client["theirs"]["jobs"].find())
+        assert [each["_id"] for each in before] == ["theirs"]
+        with pytest.raises(RuntimeError, match=r"are not tocsin's.*tocsin store migrate"):
+            make(mongodb, database="theirs", collection="jobs")
+        assert list(client["theirs"]["jobs"].find()) == before
+    # Beside them there is room.
+    store = make(mongodb, database="theirs")
+    store.add_jobs([job("ours")], False)
+    assert ids(store) == ["ours"]
+
+
+def test_a_layout_of_later_days_is_refused(mongodb: servers.SecantusDB, make: Make) -> None:
+    store = make(mongodb)
+    store._meta.update_one({"_id": "schema"}, {"$set": {"version": 99}})
+    with pytest.raises(RuntimeError, match=r"version 99.* up to 1; use a later tocsin"):
+        make(mongodb)
+
+
+def test_what_was_spoilt_by_hand_stops_nobody(mongodb: servers.SecantusDB, make: Make) -> None:
+    store = make(mongodb)
+    spoilt: dict[str, dict[str, Any]] = {
+        "record": {"$unset": {"record": 1}},
+        "bytes": {"$set": {"record": b"\xff\x00"}},
+        "fence": {"$set": {"fence": "high"}},
+        "due": {"$set": {"due": "soon"}},
+        "next": {"$set": {"next": [1, 2]}},
+        "version": {"$unset": {"version": 1}},
+    }
+    store.add_jobs([job(name) for name in [*spoilt, "good"]], False)
+    for name, change in spoilt.items():
+        store._jobs.update_one({"_id": name}, change)
+    assert sorted(each.id for each in claim(store)) == ["good", "next", "version"]
+    assert claim(store) == []
+    assert "good" in ids(store)
+    assert store._earliest() is not None
+    for name in spoilt:
+        store.remove_job(name)
+    assert ids(store) == ["good"]
+
+
+def test_half_a_surrogate_pair_is_refused(mongodb: servers.SecantusDB, make: Make) -> None:
+    store = make(mongodb)
+    for each in (job("one", args=("\ud800",)), job("\ud800")):
+        with pytest.raises(ValueError, match="half of a surrogate pair"):
+            store.add_jobs([job("other"), each], False)
+    assert ids(store) == []
+
+
+# Runs
+
+
+def test_a_run_is_not_recorded_twice(mongodb: servers.SecantusDB, make: Make) -> None:
+    store = make(mongodb)
+    store.add_jobs([job("one")], False)
+    (first,) = claim(store)
+    assert store.advance([(first, 0, 60 * _SECOND)]) == [True]
+    store.modify_job("one", {"_next_run": 0})  # the run time that is running
+    (second,) = claim(store)
+    assert store.advance([(second, 0, 60 * _SECOND)]) == [False]
+    assert store._settle(store._member or "", [first._handle]) == [True]
+    assert store.advance([(second, 0, 60 * _SECOND)]) == [True]
+
+
+@pytest.mark.parametrize("repeat", [False, True], ids=["at most once", "at least once"])
+@pytest.mark.parametrize("end", ["removed", "ended"])
+def test_nothing_is_left_of_a_job_when_its_last_run_is_settled(
+    mongodb: servers.SecantusDB, make: Make, repeat: bool, end: str
+) -> None:
+    store = make(mongodb)
+    store.add_jobs([job("one", at_least_once=repeat)], False)
+    (claimed,) = claim(store)
+    assert store.advance([(claimed, 0, None if end == "ended" else 1)]) == [True]
+    if end == "removed":
+        store.remove_job("one")
+    assert ids(store) == []
+    assert [each["_id"] for each in documents(store)] == ["one"]
+    assert store._settle(store._member or "", [claimed._handle]) == [True]
+    assert documents(store) == []
+
+
+@pytest.mark.parametrize("how", ["alone", "by many", "replacing"])
+def test_a_job_is_added_again_while_runs_of_it_go_on(
+    mongodb: servers.SecantusDB, make: Make, how: str
+) -> None:
+    store = make(mongodb)
+    store.add_jobs([job("one", at_least_once=True)], False)
+    (first,) = claim(store)
+    assert store.advance([(first, 0, None)]) == [True]
+    more = [job("two", 5)] if how == "by many" else []
+    added = store.add_jobs([job("one", 3, args=("new",)), *more], how == "replacing")
+    assert not any(added)
+    (second, *_) = claim(store)
+    assert second._handle.fence > first._handle.fence
+    assert store.advance([(second, 3, None)]) == [True]
+    assert store._settle(store._member or "", [first._handle]) == [True]
+    assert store._settle(store._member or "", [second._handle]) == [True]
+    assert [each["_id"] for each in documents(store)] == ["two"] * len(more)
+
+
+# Connections and servers
+
+
+class HardOfHearing(MongoDBJobStore):
+    """A store whose connection breaks before an answer comes, as often as is asked for."""
+
+    lost = 0
+
+    def _again(self, work: Callable[[], Any]) -> Any:
+        def unheard() -> Any:
+            answer = work()
+            if self.lost > 0:
+                self.lost -= 1
+                raise AutoReconnect("the answer was lost")
+            return answer
+
+        return super()._again(unheard)
+
+
+def test_answers_that_are_lost(mongodb: servers.SecantusDB, make: Make) -> None:
+    store = make(mongodb, HardOfHearing)
+    store.add_jobs([job("one"), job("two", at_least_once=True)], False)
+    store._join(0)
+    store.lost = 2
+    claimed = claim(store)
+    assert sorted(each.id for each in claimed) == ["one", "two"]
+    store.lost = 2
+    assert store.advance([(each, 0, 1) for each in claimed]) == [True, True]
+    assert store.advance([(each, 0, 2) for each in claimed]) == [False, False]
+    assert [each._next_run for each in store.get_all_jobs()] == [1, 1]
+    handles = [each._handle for each in claimed]
+    store.lost = 3
+    assert store._settle(store._member, handles) == [True, True]
+    assert store._settle(store._member, handles) == [False, False]
+    store.lost = 3
+    assert store.modify_job("one", {"name": "named"}).name == "named"
+
+
+def test_a_settlement_whose_answers_are_all_lost(mongodb: servers.SecantusDB, make: Make) -> None:
+    store = make(mongodb, HardOfHearing)
+    store.add_jobs([job("one")], False)
+    (claimed,) = claim(store)
+    assert store.advance([(claimed, 0, 1)]) == [True]
+    runs_of = store._runs_of
+
+    def break_after(*arguments: Any) -> Any:
+        found = runs_of(*arguments)
+        store.lost = 4
+        return found
+
+    store._runs_of = break_after
+    with pytest.raises(AutoReconnect):
+        store._settle(store._member, [claimed._handle])
+    del store._runs_of
+    store.lost = 0
+    assert [each["runs"] for each in documents(store)] == [[]]
+    assert store._settle(store._member, [claimed._handle]) == [True]
+    assert store._settle(store._member, [claimed._handle]) == [False]
+
+
+def test_an_advance_whose_answers_are_all_lost_is_resolved(
+    mongodb: servers.SecantusDB, make: Make
+) -> None:
+    store = make(mongodb, HardOfHearing)
+    store.add_jobs([job("one")], False)
+    (claimed,) = claim(store)
+    store.lost = 4
+    with pytest.raises(AutoReconnect):
+        store.advance([(claimed, 0, 1)])
+    (found,) = store.recover(store._scheduler.now())
+    assert (found.job_id, list(found.times), found.job) == ("one", [0], claimed)
+    assert store.recover(store._scheduler.now()) == ()
+
+
+@pytest.mark.parametrize("lost", [3, 4], ids=["some answers", "all answers of a call"])
+def test_what_is_taken_over_is_not_lost_with_the_answer(
+    mongodb: servers.SecantusDB, make: Make, lost: int
+) -> None:
+    dead = make(mongodb, clock="scheduler", lease=5)
+    store = make(mongodb, HardOfHearing, clock="scheduler", lease=5)
+    dead.add_jobs([job("once"), job("again", at_least_once=True)], False)
+    assert dead.advance([(each, 0, 1) for each in claim(dead)]) == [True, True]
+    dead._stop_keeping()
+    store._scheduler.clock.advance(6)
+    now = store._scheduler.now()
+    store._join(now)
+    abandoned = store._abandoned
+
+    def break_after(*arguments: Any) -> Any:
+        found = abandoned(*arguments)
+        store.lost = lost
+        return found
+
+    store._abandoned = break_after
+    if lost > 3:
+        with pytest.raises(AutoReconnect):
+            store.recover(now)
+        store.lost = 0
+    del store._abandoned
+    found = {each.job_id: each.job for each in store.recover(now)}
+    if lost > 3:
+        store._recover_at = 0
+        found |= {each.job_id: each.job for each in store.recover(now)}
+    assert found.keys() == {"once", "again"}
+    assert found["once"] is None
+    assert found["again"]._handle.store is store
+    store._recover_at = 0
+    assert store.recover(now) == []
+
+
+def ticking(url: str, database: str, **options: Any) -> tuple[BackgroundScheduler, Recorder]:
+    """Start a scheduler with a job that is due four times a second."""
+    store = MongoDBJobStore(
+        database, url=url, poll_interval=0.5, lease=10, serverSelectionTimeoutMS=500, **options
+    )
+    scheduler = BackgroundScheduler(
+        jobstores={"default": store}, timezone="UTC", jobstore_retry_interval=0.5
+    )
+    recorder = Recorder()
+    scheduler.add_listener(recorder, EVENT_JOB_EXECUTED | EVENT_JOBSTORE_ERROR)
+    scheduler.start()
+    start = datetime.now(timezone.utc) + timedelta(seconds=0.2)
+    scheduler.add_job(
+        "json:dumps", "interval", seconds=0.25, start_date=start, args=["tick"], id="tick",
+        coalesce=False, misfire_grace_time=None, max_instances=100,
+    )  # fmt: skip
+    return scheduler, recorder
+
+
+def run_times(recorder: Recorder) -> list[datetime]:
+    return [event.scheduled_run_time for event in recorder.of(EVENT_JOB_EXECUTED)]
+
+
+def check_rhythm(times: list[datetime]) -> None:
+    """No run was lost, and none was had twice."""
+    assert sorted(times) == [
+        min(times) + number * timedelta(seconds=0.25) for number in range(len(times))
+    ]
+
+
+def test_a_restart_of_the_server(start_server: Any) -> None:
+    server = start_server(servers.SecantusDB, durable=True)
+    scheduler, recorder = ticking(server.url, "restarted")
+    recorder.wait(EVENT_JOB_EXECUTED, 2)
+    server.kill()
+    recorder.wait(EVENT_JOBSTORE_ERROR)
+    server.start()
+    recorder.wait(EVENT_JOB_EXECUTED, len(run_times(recorder)) + 4)
+    assert [each.id for each in scheduler.get_jobs()] == ["tick"]
+    scheduler.shutdown()
+    check_rhythm(run_times(recorder))
+
+
+def test_a_connection_is_cut(mongodb: servers.SecantusDB) -> None:
+    emptied(mongodb.url, "cut")
+    with servers.Proxy(mongodb.port) as proxy:
+        url = f"mongodb://{proxy.address}/?directConnection=true"
+        scheduler, recorder = ticking(url, "cut")
+        for _ in range(3):
+            recorder.wait(EVENT_JOB_EXECUTED, len(run_times(recorder)) + 2)
+            proxy.cut()
+            proxy.resume()
+        proxy.cut()
+        recorder.wait(EVENT_JOBSTORE_ERROR)
+        proxy.resume()
+        recorder.wait(EVENT_JOB_EXECUTED, len(run_times(recorder)) + 4)
+        scheduler.shutdown()
+        check_rhythm(run_times(recorder))
+
+
+def test_nobody_is_there() -> None:
+    port, secret = servers.Port(), "open sesame"
+    store = MongoDBJobStore(
+        host="127.0.0.1",
+        port=port.number,
+        username="user",
+        password=secret,
+        serverSelectionTimeoutMS=200,
+    )
+    with pytest.raises(ServerSelectionTimeoutError, match=str(port.number)) as caught:
+        store.start(FakeScheduler(), "default")
+    assert secret not in str(caught.value)
+    port.release()
+
+
+def test_a_password_is_never_shown(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    shown = [repr(MongoDBJobStore(url="mongodb://user:xyzzyplugh@localhost/db"))]
+    for url in (
+        "mongodb://user:xyzzy/plugh@localhost/db",
+        "mongodb://user:xyzzyplugh@localhost:port/db",
+        "http://user:xyzzyplugh@localhost/db",
+        "mongodb://user:xyzzy@plugh@localhost/db",
+    ):
+        with pytest.raises(ValueError, match="can't be used") as wrong:
+            MongoDBJobStore(url=url)
+        assert wrong.value.__suppress_context__
+        shown.append(str(wrong.value))
+    shown.append(caplog.text)
+    assert not [text for text in shown for word in ("xyzzy", "plugh") if word in text]
+
+
+def test_announcements_are_heard_by_the_others_only(
+    mongodb: servers.SecantusDB, make: Make
+) -> None:
+    one, other, apart = make(mongodb), make(mongodb), make(mongodb, collection="apart")
+    woken: list[str] = []
+    heard, listening = threading.Event(), threading.Event()
+    one._woken = lambda: woken.append("one")
+    apart._woken = lambda: woken.append("apart")
+    other._woken = listening.set
+    deadline = time.monotonic() + PATIENCE
+    while not listening.is_set():  # it may not watch yet
+        assert time.monotonic() < deadline
+        one._announce()
+        listening.wait(0.2)
+    woken.clear()
+    other._woken = heard.set
+    heard.clear()
+    one.add_jobs([job("soon", -5)], False)
+    assert heard.wait(PATIENCE)
+    assert woken == []
+
+
+# Servers without replicas
+
+
+class Alone(MongoDBJobStore):
+    """A store that takes its server for one without replicas, which has no transactions."""
+
+    def _set_up(self) -> None:
+        super()._set_up()
+        self._replicated = False
+
+
+def test_a_batch_without_transactions(mongodb: servers.SecantusDB, make: Make) -> None:
+    store = make(mongodb, Alone)
+    store.add_jobs([job("taken", 1), job("other", 2)], False)
+    with pytest.raises(ConflictingIdError, match="taken"):
+        store.add_jobs([job("new", 3), job("taken", 4)], False)
+    put_each = store._put_each
+
+    def overtaken(rows: Any, replace: bool, session: Any) -> Any:
+        """Have another one add a job after it was looked for."""
+        insert_many = store._jobs.insert_many
+
+        def late(documents: Any, **options: Any) -> Any:
+            store._put(_document(Row("newer", 9, 1, record), 7), False)
+            return insert_many(documents, **options)
+
+        assert session is None
+        store._jobs = Overtaken(store._jobs, late)
+        try:
+            return put_each(rows, replace, session)
+        finally:
+            store._jobs = store._jobs.jobs
+            store._put_each = put_each
+
+    record = store._written(job("newer"))
+    store._put_each = overtaken
+    with pytest.raises(ConflictingIdError, match="newer"):
+        store.add_jobs([job("new", 3), job("newer", 4), job("newest", 5)], False)
+    assert [(each.id, each._next_run) for each in store.get_all_jobs()] == [
+        ("taken", 1), ("other", 2), ("newer", 9),
+    ]  # fmt: skip
+    replaced = store.add_jobs([job("new", 3), job("newer", 4), job("new", 5)], True)
+    assert replaced == [False, True, True]
+    assert ids(store) == ["taken", "other", "newer", "new"]
+    handles = [each._handle for each in claim(store)]
+    assert store._recorded(store._member, handles) == [False] * 4
+
+
+class Overtaken:
+    """A collection where somebody is quicker than `insert_many`."""
+
+    def __init__(self, jobs: Any, insert_many: Any) -> None:
+        self.jobs = jobs
+        self.insert_many = insert_many
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.jobs, name)
+
+
+def test_without_replicas_changes_are_seen_by_polling(
+    mongodb: servers.SecantusDB, make: Make
+) -> None:
+    store = make(mongodb, Alone)
+    assert [each.name for each in threading.enumerate() if "listener" in each.name] == []
+    assert store.poll_interval == 5
