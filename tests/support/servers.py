@@ -736,6 +736,9 @@ class Proxy:
             self._listener = await asyncio.start_server(self._accept, HOST, self.port)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._listener is None:  # it was accepted at the moment of the cut
+            writer.transport.abort()
+            return
         # Here, for a task that is cancelled before it begins does nothing.
         self._writers.add(writer)
         task = self._loop.create_task(self._carry(reader, writer))
