@@ -59,6 +59,8 @@ class Contest:
     raw: Callable[[Sequence[str]], Callable[[Sequence[str], int], object]]
     raw_ratio: float
     fill: Callable[[Any, Sequence[PeerJob]], object] | None = None
+    #: So many jobs APScheduler's store has at a wake-up.
+    peer_stored: int = STORED
 
 
 class Ours:
@@ -220,7 +222,7 @@ def waking_up(contest: Contest, race: Race, report: Report) -> None:
     """Wake up once with 100,000 jobs, of which 10 are due."""
     with both(contest) as (ours, theirs):
         now = datetime.now(timezone.utc)
-        mine, peers = ours.jobs(STORED, now + HOUR), theirs.jobs(STORED, now + HOUR)
+        mine, peers = ours.jobs(STORED, now + HOUR), theirs.jobs(contest.peer_stored, now + HOUR)
         for number in range(DUE):
             mine[number]._next_run = EDGE.instant(now - HOUR)
             peers[number].next_run_time = now - HOUR

@@ -28,7 +28,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
-from math import isqrt
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -194,15 +193,33 @@ class Run:
         self.times = times
         self.record = record
 
+    @property
+    def text(self) -> str:
+        """What is written of it, after the token and the member."""
+        times = f"[{','.join(map(str, self.times))}]"
+        return f"{times},null]" if self.record is None else f"{times},{_encode(self.record)}]"
+
 
 class Entry:
     """The state of a job, as its leader has it in memory."""
 
-    __slots__ = ("claim", "handle", "id", "job", "next_run", "record", "runs", "scheduled", "shard")
+    __slots__ = (
+        "claim",
+        "handle",
+        "id",
+        "job",
+        "next_run",
+        "record",
+        "runs",
+        "scheduled",
+        "shard",
+        "text",
+    )
 
     def __init__(self, shard: Shard, job_id: str) -> None:
         self.shard = shard
         self.id = job_id
+        self.text = _encode(job_id)
         #: Whether there is such a job; without one there are only runs of it.
         self.scheduled = False
         self.next_run: int | None = None
@@ -237,6 +254,8 @@ class Shard:
         self.inbox_version = 0
         self.lines = bytearray()
         self.page_bytes = 0
+        #: Bytes of lines that were written once more since the pages were.
+        self.rewritten = 0
         # What the first line of the log says: the number of leaders so far, the number of the
         # last operation that is in it, the pages, and the names of members that have runs.
         self.epoch = 0
@@ -277,6 +296,16 @@ class Shard:
             }
         ).encode()
 
+    def written(self, lines: bytes | bytearray) -> None:
+        """Take note that lines are in the log."""
+        self.version += 1
+        self.rewritten += len(self.lines)
+        self.lines += lines
+
+    def is_long(self) -> bool:
+        """Tell whether to write the pages now costs no more than the log has cost since."""
+        return self.rewritten > self.page_bytes + 4096 or len(self.lines) > _PAGE_BYTES
+
     def apply_lines(self, lines: Iterable[bytes]) -> None:
         """Have the entries be as lines of pages or of the log say, the last one for each job."""
         names = list(self.names)
@@ -296,18 +325,17 @@ class Shard:
         self, entry: Entry, scheduled: bool, next_run: int | None, runs: Sequence[Run]
     ) -> bytes:
         """Write the state of a job down; it begins with the end of the line before."""
-        state: Any
+        due = "null" if next_run is None else str(next_run)
         if runs:
             names = self.names
-            state = [int(scheduled), next_run]
-            for run in runs:
-                name = names.setdefault(run.member, len(names))
-                state.append([run.fence, name, run.times, run.record])
+            texts = [f"[{run.fence},{names.setdefault(run.member, len(names))}," for run in runs]
+            told = ",".join([text + run.text for text, run in zip(texts, runs, strict=True)])
+            state = f"[{scheduled:d},{due},{told}]"
         elif not scheduled:
-            state = None
+            state = "null"
         else:
-            state = [1, None] if next_run is None else next_run
-        return b"\n" + _encode((entry.id, state)).encode(errors="surrogatepass")
+            state = "[1,null]" if next_run is None else due
+        return f"\n[{entry.text},{state}]".encode(errors="surrogatepass")
 
     def entry(self, job_id: str) -> Entry:
         """Give the entry of a job, a new one if need be."""
@@ -399,7 +427,7 @@ class ShardJobStore(SharedJobStore):
     a thousand of them. What others change is read when the server says so, and nothing else.
     """
 
-    def __init__(self, tree: Tree, *, shards: Any = 64, **options: Any) -> None:
+    def __init__(self, tree: Tree, *, shards: Any = 32, **options: Any) -> None:
         self._tree = tree
         self._lock = threading.RLock()
         super().__init__(**options)
@@ -564,6 +592,16 @@ class ShardJobStore(SharedJobStore):
         if not self._candidate:
             tree.enter(f"leaders/{quoted(member)}", b"")
             self._candidate = self._divide = True
+        # Before the news: what is due in a shard that is to go is had first.
+        leaving = []
+        for shard in self._led.values():
+            if shard.leaving and not shard.claims:
+                leaving.append(shard)
+            elif shard.lent_until is not None and self._clock(now) >= shard.lent_until:
+                shard.leaving = shard.number not in self._desired
+                shard.lent_until = None
+        if leaving:
+            self._give_up(leaving)
         if self._divide:
             self._divide = False
             try:
@@ -574,15 +612,6 @@ class ShardJobStore(SharedJobStore):
             self._acquire = True
             self._check_at = self._clock(now) + _CHECK if len(self._candidates) > 1 else None
         self._expire_claims(now)
-        leaving = []
-        for shard in self._led.values():
-            if shard.leaving and not shard.claims:
-                leaving.append(shard)
-            elif shard.lent_until is not None and self._clock(now) >= shard.lent_until:
-                shard.leaving = shard.number not in self._desired
-                shard.lent_until = None
-        if leaving:
-            self._give_up(leaving)
         if self._acquire:
             self._acquire = False
             try:
@@ -605,7 +634,6 @@ class ShardJobStore(SharedJobStore):
         owners = divided(self.shards, self._candidates)
         self._desired = frozenset(n for n, owner in enumerate(owners) if owner == member)
         for number, shard in self._led.items():
-            # It is given up at the next look, not now: what is due in it is had first.
             shard.leaving = number not in self._desired
         if any(shard.leaving for shard in self._led.values()):
             self._woken()
@@ -772,19 +800,14 @@ class ShardJobStore(SharedJobStore):
         transactions = [[self._append(shard, lines), *ops] for shard, lines, ops in parts]
         for (shard, lines, _), refused in zip(parts, tree.commit(transactions), strict=True):
             if refused is None:
-                shard.version += 1
-                shard.lines += lines
+                shard.written(lines)
             else:
                 self._doubt([shard])
-        self._compact([shard for shard in work if self._is_long(shard)])
+        self._compact([shard for shard in work if shard.is_long()])
         return [shard for shard in full if self._led.get(shard.number) is shard]
 
     def _append(self, shard: Shard, lines: bytes | bytearray) -> Set:
         return Set(shard.log, shard.head() + bytes(shard.lines) + bytes(lines), shard.version)
-
-    def _is_long(self, shard: Shard) -> bool:
-        """Tell whether to write pages costs less than to go on writing the log."""
-        return len(shard.lines) > 2048 + isqrt(shard.page_bytes * 2048)
 
     def _compact(self, shards: Sequence[Shard], extra: Sequence[Op] = ()) -> None:
         """Write the pages of shards anew, and begin their logs anew."""
@@ -798,6 +821,7 @@ class ShardJobStore(SharedJobStore):
             shard.page_bytes = sum(map(len, pages))
             new = [Create(path, page) for path, page in zip(shard.pages, pages, strict=True)]
             shard.lines.clear()
+            shard.rewritten = 0
             end = [self._append(shard, b""), *(Delete(page) for page in old), *extra]
             if shard.page_bytes < self._tree.most_bytes // 2:
                 transactions.append([*end, *new])
@@ -1020,7 +1044,7 @@ class ShardJobStore(SharedJobStore):
                 elif refused < len(ops):
                     self._dirty.add(shard.number)
                 again += [index for index, _, _ in work[shard]]
-        self._compact([shard for shard in work if self._is_long(shard)])
+        self._compact([shard for shard in work if shard.is_long()])
         return sorted(again)
 
     def _committed(
@@ -1053,8 +1077,7 @@ class ShardJobStore(SharedJobStore):
             start = 0
             for part in group:
                 if refused is None:
-                    part[0].version += 1
-                    part[0].lines += part[1]
+                    part[0].written(part[1])
                     yield part, None
                 else:
                     own = start <= refused < start + len(part[2])
@@ -1122,7 +1145,7 @@ class ShardJobStore(SharedJobStore):
                         held[index] = True
                 else:
                     again += indices
-        self._compact([shard for shard in work if self._is_long(shard)])
+        self._compact([shard for shard in work if shard.is_long()])
         for number, indices in others.items():
             again += self._settle_elsewhere(member, claims, number, indices, held)
         return sorted(again)

@@ -74,7 +74,7 @@ class ZooKeeperJobStore(ShardJobStore):
         client: Any = None,
         close_connection_on_exit: bool | str = False,
         *,
-        shards: Any = 64,
+        shards: Any = 32,
         lease: float = 15.0,
         poll_interval: float = 5.0,
         clock: str = "store",
