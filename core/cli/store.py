@@ -60,8 +60,9 @@ class _Open:
 
     def jobs(self) -> list[tuple[str, Job | str]]:
         """Give each job by its id, those that run next first; the reason, if it can't be read."""
-        jobs: list[tuple[str, Job | str]] = [(job.id, job) for job in self.store.get_all_jobs()]
-        return [*jobs, *sorted(self.observer.unreadable.items())]
+        jobs = self.store.get_all_jobs()
+        jobs.sort(key=lambda job: (job._next_run is None, job._next_run or 0, job.id))
+        return [*((job.id, job) for job in jobs), *sorted(self.observer.unreadable.items())]
 
     def job(self, job_id: str) -> Job:
         """Give a job; JobLookupError without one, ValueError for one that can't be read."""
