@@ -96,13 +96,13 @@ class Cluster:
             process.wait()
         self._errors.close()
 
-    def wait(self, done: Callable[[str], bool], seconds: float) -> None:
-        """Wait until the ledger says so."""
+    def wait(self, done: Callable[[str], bool], seconds: float, every: float = 0.05) -> None:
+        """Wait until the ledger says so; it is read ``every`` so many seconds."""
         end = time.monotonic() + seconds
         while not done(self.path.read_text()):
             if time.monotonic() > end:
                 pytest.fail(f"not seen in the ledger within {seconds} s\n{self.errors()}")
-            time.sleep(0.05)
+            time.sleep(every)
 
     def wait_for_runs(self, process: subprocess.Popen[bytes], seconds: float) -> None:
         """Wait until a member has started a run from now on."""

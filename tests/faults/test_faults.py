@@ -70,15 +70,15 @@ def cluster(options: dict[str, Any], tmp_path: Path) -> Iterator[Cluster]:
     made.close()
 
 
-def add_jobs(options: dict[str, Any], **rules: Any) -> None:
-    """Store jobs that run each second and lose no run by coalescing."""
+def add_jobs(options: dict[str, Any], count: int = _JOBS, seconds: int = 1, **rules: Any) -> None:
+    """Store jobs that run each second, or more seldom, and lose no run by coalescing."""
     scheduler = BackgroundScheduler(jobstores={"default": options}, timezone="UTC")
     scheduler.start(paused=True)
     start = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(seconds=3)
     scheduler.add_jobs(
-        [{"id": f"job-{number:04}"} for number in range(_JOBS)],
+        [{"id": f"job-{number:04}"} for number in range(count)],
         func=work,
-        trigger=IntervalTrigger(seconds=1, start_date=start, timezone="UTC"),
+        trigger=IntervalTrigger(seconds=seconds, start_date=start, timezone="UTC"),
         coalesce=False,
         max_instances=1000,
         **rules,
@@ -173,6 +173,22 @@ def test_the_clocks_of_members_differ(
     # In time by the true clock, and not by the wrong one.
     assert min(account.lateness.values()) > -1
     assert max(account.lateness.values()) <= _TAKE_OVER + _LEASE
+
+
+@pytest.mark.timeout(1800)
+def test_many_members_share_many_jobs(cluster: Cluster, options: dict[str, Any]) -> None:
+    """All jobs become due at once, and each is had by one of many."""
+    members, jobs = (10, 100_000) if long_form() else (4, 2000)
+    for _ in range(members):
+        cluster.spawn()
+    add_jobs(options, jobs, seconds=86_400)
+    cluster.wait(lambda text: text.count(" JOB_EXECUTED ") >= jobs, 1200, every=0.5)
+    cluster.stop()
+    account = cluster.account()
+    check_nothing_else(account)
+    assert sorted(account.started.values()) == sorted(account.executed.values()) == [1] * jobs
+    assert len(account.by_process) > 1
+    print(f"{jobs} jobs: the last began {max(account.lateness.values()):.1f} s after it was due")
 
 
 SERVERS: dict[str, type[servers.Server]] = {
