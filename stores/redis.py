@@ -412,9 +412,11 @@ class RedisJobStore(RowJobStore):
         answer = self._call(
             scripts.CLAIM, _instant(now), member, self._microseconds, limit, wait=False, again=True
         )
-        head, ids, *texts = answer
+        head, *parts = answer
         present, fence, *numbers = map(int, head.split())
-        texts = b"".join(texts)
+        ids, texts = (
+            part.decode() if part.isascii() else part for part in (parts[0], b"".join(parts[1:]))
+        )
         rows = []
         columns = [numbers[column::5] for column in range(5)]
         id_start = start = 0
@@ -428,9 +430,12 @@ class RedisJobStore(RowJobStore):
     def _advance_rows(self, member: str, entries: Sequence[Advance]) -> list[bool]:
         self._calls += 1
         values: list[str] = []
+        known, token = -1, ""
         for job_id, fence, due, times, record in entries:
+            if fence != known:
+                known, token = fence, _number_text(fence)
             run_times = str(times[0]) if len(times) == 1 else ",".join(map(str, times))
-            values += (job_id, _number_text(fence), _instant(due), run_times, record or "")
+            values += (job_id, token, _instant(due), run_times, record or "")
         packed = _packed(values)
         return _digits(self._call(scripts.ADVANCE, member, self._calls, packed, again=True))
 
