@@ -23,6 +23,12 @@ CONSOLE = [block for language, block in BLOCKS if language == "console"]
 INSTALLING = {"pip install ."}
 
 
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the stores of `tocsin run` in a folder of the test's own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
 def test_blocks_have_a_known_language() -> None:
     assert {language for language, _ in BLOCKS} == {"python", "console"}
     assert TEXT.count("```") == 2 * len(BLOCKS)
