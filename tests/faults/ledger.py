@@ -31,6 +31,11 @@ class Account:
     others: Counter[str] = field(default_factory=Counter)
     lateness: dict[Run, float] = field(default_factory=dict)
     by_process: Counter[int] = field(default_factory=Counter)
+    ready: float = float("inf")
+
+    def worst_lateness(self) -> float:
+        """Say how late a run began at the worst, of those that were due when a member was there."""
+        return max(late for run, late in self.lateness.items() if run[1] / _SECOND >= self.ready)
 
     def doubled(self) -> list[Run]:
         """List the runs that were started more than once."""
@@ -139,6 +144,8 @@ class Cluster:
                 account.lost[run] += 1
             else:
                 account.others[event] += 1
+                if event == "READY":
+                    account.ready = min(account.ready, float(at))
         return account
 
 

@@ -25,7 +25,7 @@ def test_all_is_well(tmp_path: Path) -> None:
     check_at_most_once(account)
     check_at_least_once(account)
     assert account.expected(_PERIOD) == {("job", time * _PERIOD) for time in range(6)}
-    assert max(account.lateness.values()) == 0.25
+    assert account.worst_lateness() == 0.25
     assert account.by_process == {7: 8}
 
 
