@@ -8,16 +8,16 @@ cdef class Entry:
 
 @cython.final
 cdef class DueHeap:
-    cdef array _when, _order, _slot, _place
+    cdef array _rows, _place
     cdef list _items
     cdef int64_t _size, _free, _arrivals
     cdef object __weakref__
 
     @cython.locals(when=int64_t, slot=int64_t, places="int32_t*", turn=int64_t)
     cpdef object push(self, object instant, object item)
-    @cython.locals(slot=int64_t)
+    @cython.locals(rows="int64_t*", slot=int64_t)
     cpdef object peek(self)
-    @cython.locals(instant=int64_t, rows=list, places=list, place=int64_t)
+    @cython.locals(instant=int64_t, rows=array, found=list, places=list, place=int64_t)
     cpdef list due(self, object now)
     @cython.locals(instant=int64_t, most=int64_t, due=list, when=int64_t)
     cpdef list pop_due(self, object now, object limit=*)
@@ -28,13 +28,11 @@ cdef class DueHeap:
     @cython.locals(place=int64_t)
     cpdef object when(self, object handle)
     cpdef object remove(self, object handle)
-    @cython.locals(
-        size=int64_t, more=int64_t, cells=array, places="int32_t*", slot=int64_t,
-    )
+    @cython.locals(size=int64_t, more=int64_t, places="int32_t*", slot=int64_t)
     cdef object _grow(self)
     @cython.locals(number=int64_t, slot=int64_t, places="int32_t*")
     cdef int64_t _find(self, object handle) except -1
-    @cython.locals(slot=int64_t, item=object, last=int64_t, when=int64_t, order=int64_t)
+    @cython.locals(rows="int64_t*", slot=int64_t, item=object, last=int64_t)
     cdef object _take(self, int64_t place)
     @cython.locals(slot=int64_t, places="int32_t*")
     cdef object _release(self, int64_t place)
@@ -44,6 +42,6 @@ cdef class DueHeap:
     start=int64_t, up=int64_t, child=int64_t, end=int64_t, least=int64_t,
 )
 cdef void settle(
-    int64_t* whens, int64_t* orders, int32_t* slots, int32_t* places, int64_t size,
-    int64_t place, int64_t when, int64_t order, int64_t slot,
+    int64_t* rows, int32_t* places, int64_t size, int64_t place, int64_t when, int64_t order,
+    int64_t slot,
 ) noexcept nogil

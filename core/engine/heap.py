@@ -1,9 +1,9 @@
 # cython: annotation_typing=False, binding=False, auto_pickle=False
 """An indexed heap of due entries: the earliest in O(1), any by its handle in O(log n).
 
-A 4-ary implicit heap over parallel arrays: children of one entry share a cache line, and a
-comparison never leaves the arrays (see LaMarca and Ladner, "The influence of caches on the
-performance of heaps", 1996). An entry costs 36 bytes and its share of the spare room that
+A 4-ary implicit heap over an array: all of the children of one entry lie in two cache lines,
+and a comparison never leaves the array (see LaMarca and Ladner, "The influence of caches on the
+performance of heaps", 1996). An entry costs 40 bytes and its share of the spare room that
 growing arrays keep. Not thread-safe: its owner holds a lock.
 """
 
@@ -33,10 +33,8 @@ class DueHeap:
     """
 
     def __init__(self) -> None:
-        # By heap position: the instant, the order of arrival, and the slot.
-        self._when = array("q")
-        self._order = array("q")
-        self._slot = array("i")
+        # By heap position, at 3 * position: the instant, the order of arrival, and the slot.
+        self._rows = array("q")
         # By slot, at 2 * slot: the heap position, or -2 less the next free slot if it is free;
         # beside it, for both are always wanted at once, the turn. And the item.
         self._place = array("i")
@@ -70,20 +68,22 @@ class DueHeap:
         """Give the earliest instant and its item, or None; O(1)."""
         if self._size == 0:
             return None
-        slot = capi.int32s(self._slot)[0]
-        return capi.int64s(self._when)[0], self._items[slot]
+        rows = capi.int64s(self._rows)
+        slot = rows[2]
+        return rows[0], self._items[slot]
 
     def due(self, now: int) -> list[tuple[int, Any]]:
         """List what is due at ``now``, in order, and leave it; O(k log k) for so many."""
         instant = civil.checked(now)
-        rows = []
+        rows = self._rows
+        found = []
         places = [0]
         for place in places:  # it grows by the children of what is due
-            if place < self._size and self._when[place] <= instant:
-                rows.append((self._when[place], self._order[place], self._slot[place]))
+            if place < self._size and rows[3 * place] <= instant:
+                found.append((rows[3 * place], rows[3 * place + 1], rows[3 * place + 2]))
                 places.extend(range(place * 4 + 1, place * 4 + 5))
-        rows.sort()
-        return [(when, self._items[slot]) for when, _, slot in rows]
+        found.sort()
+        return [(when, self._items[slot]) for when, _, slot in found]
 
     def pop_due(self, now: int, limit: int | None = None) -> list[tuple[int, Any]]:
         """Take out what is due at ``now``, in order, at most ``limit``; O(log n) each."""
@@ -91,7 +91,7 @@ class DueHeap:
         most = self._size if limit is None else max(min(index(limit), self._size), 0)
         due: list[tuple[int, Any]] = []
         while self._size > 0 and most > 0:
-            when = capi.int64s(self._when)[0]
+            when = capi.int64s(self._rows)[0]
             if when > instant:
                 break
             due.append((when, self._take(0)))
@@ -106,7 +106,7 @@ class DueHeap:
         when = civil.checked(instant)
         if self._size == 0:
             raise IndexError("the heap is empty")
-        slot = capi.int32s(self._slot)[0]
+        slot = capi.int64s(self._rows)[2]
         self._arrivals += 1
         self._settle(0, when, self._arrivals, slot)
         return self._items[slot]
@@ -118,14 +118,14 @@ class DueHeap:
         """
         when = civil.checked(instant)
         place = self._find(handle)
-        slot = capi.int32s(self._slot)[place]
+        slot = capi.int64s(self._rows)[3 * place + 2]
         self._arrivals += 1
         self._settle(place, when, self._arrivals, slot)
 
     def when(self, handle: int) -> int:
         """Give the instant of an item; O(1), KeyError if it is not there."""
         place = self._find(handle)
-        return capi.int64s(self._when)[place]
+        return capi.int64s(self._rows)[3 * place]
 
     def remove(self, handle: int) -> Any:
         """Take an item out by its handle; O(log n), KeyError if it is not there."""
@@ -138,10 +138,10 @@ class DueHeap:
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         """Go through instants and items in order, as they were at the start; O(n log n)."""
-        size = self._size
-        rows = sorted(zip(self._when[:size], self._order[:size], self._slot[:size], strict=True))
+        end = 3 * self._size
+        columns = [self._rows[column:end:3] for column in range(3)]
         items = self._items
-        return iter([(when, items[slot]) for when, _, slot in rows])
+        return iter([(when, items[slot]) for when, _, slot in sorted(zip(*columns, strict=True))])
 
     def _grow(self) -> None:
         """Add free slots, an eighth of those that are there."""
@@ -149,8 +149,8 @@ class DueHeap:
         more = size // 8 + 8
         if size + more > 0x7FFFFFFF:
             raise OverflowError(f"the heap is full: it holds {size} items")
-        for cells in (self._when, self._order, self._slot, self._place, self._place):
-            cells.frombytes(bytes(more * cells.itemsize))
+        self._rows.frombytes(bytes(3 * more * self._rows.itemsize))
+        self._place.frombytes(bytes(2 * more * self._place.itemsize))
         self._items.extend([None] * more)
         places = capi.int32s(self._place)
         for slot in range(size, size + more):
@@ -174,20 +174,18 @@ class DueHeap:
 
     def _take(self, place: int) -> Any:
         """Take out the entry at a position and close the hole with the last one."""
-        slot = capi.int32s(self._slot)[place]
+        rows = capi.int64s(self._rows)
+        slot = rows[3 * place + 2]
         item = self._items[slot]
         self._release(place)
         last = self._size
         if place < last:
-            when = capi.int64s(self._when)[last]
-            order = capi.int64s(self._order)[last]
-            slot = capi.int32s(self._slot)[last]
-            self._settle(place, when, order, slot)
+            self._settle(place, rows[3 * last], rows[3 * last + 1], rows[3 * last + 2])
         return item
 
     def _release(self, place: int) -> None:
         """Free the slot of the entry at a position; one entry less."""
-        slot = capi.int32s(self._slot)[place]
+        slot = capi.int64s(self._rows)[3 * place + 2]
         places = capi.int32s(self._place)
         places[2 * slot] = -2 - self._free
         places[2 * slot + 1] = (places[2 * slot + 1] + 1) & 0x7FFFFFFF
@@ -198,9 +196,7 @@ class DueHeap:
     def _settle(self, place: int, when: int, order: int, slot: int) -> None:
         """Put an entry at a position, then up or down to where it belongs."""
         settle(
-            capi.int64s(self._when),
-            capi.int64s(self._order),
-            capi.int32s(self._slot),
+            capi.int64s(self._rows),
             capi.int32s(self._place),
             self._size,
             place,
@@ -220,22 +216,18 @@ class DueHeap:
             slot = -2 - self._place[2 * slot]
         if len(free) + self._size != len(self._items):
             raise AssertionError(f"{len(free)} free, {self._size} used, of {len(self._items)}")
+        rows = self._rows
         for place in range(self._size):
-            slot = self._slot[place]
+            slot = rows[3 * place + 2]
             if slot in free or self._place[2 * slot] != place:
                 raise AssertionError(f"slot {slot} does not know its position {place}")
             up = (place - 1) // 4
-            if place > 0 and (self._when[place], self._order[place]) < (
-                self._when[up],
-                self._order[up],
-            ):
+            if place > 0 and rows[3 * place : 3 * place + 2] < rows[3 * up : 3 * up + 2]:
                 raise AssertionError(f"position {place} is earlier than its parent {up}")
 
 
 def settle(
-    whens: array[int],
-    orders: array[int],
-    slots: array[int],
+    rows: array[int],
     places: array[int],
     size: int,
     place: int,
@@ -246,34 +238,36 @@ def settle(
     """Move the hole at a position up, else down, to where an entry belongs; fill it there."""
     start = place
     while place > 0:
-        up = (place - 1) // 4
-        if whens[up] < when or (whens[up] == when and orders[up] < order):
+        up = 3 * ((place - 1) // 4)
+        if rows[up] < when or (rows[up] == when and rows[up + 1] < order):
             break
-        whens[place] = whens[up]
-        orders[place] = orders[up]
-        slots[place] = slots[up]
-        places[2 * slots[place]] = place
-        place = up
+        rows[3 * place] = rows[up]
+        rows[3 * place + 1] = rows[up + 1]
+        rows[3 * place + 2] = rows[up + 2]
+        places[2 * rows[up + 2]] = place
+        place = up // 3
     while place == start:
         child = place * 4 + 1
         if child >= size:
             break
-        end = child + 4 if child + 4 < size else size
-        least = child
-        for child in range(least + 1, end):
-            if whens[child] < whens[least] or (
-                whens[child] == whens[least] and orders[child] < orders[least]
+        end = 3 * (child + 4 if child + 4 < size else size)
+        least = 3 * child
+        child = least + 3
+        while child < end:
+            if rows[child] < rows[least] or (
+                rows[child] == rows[least] and rows[child + 1] < rows[least + 1]
             ):
                 least = child
-        if whens[least] > when or (whens[least] == when and orders[least] > order):
+            child += 3
+        if rows[least] > when or (rows[least] == when and rows[least + 1] > order):
             break
-        whens[place] = whens[least]
-        orders[place] = orders[least]
-        slots[place] = slots[least]
-        places[2 * slots[place]] = place
-        place = least
+        rows[3 * place] = rows[least]
+        rows[3 * place + 1] = rows[least + 1]
+        rows[3 * place + 2] = rows[least + 2]
+        places[2 * rows[least + 2]] = place
+        place = least // 3
         start = place
-    whens[place] = when
-    orders[place] = order
-    slots[place] = slot
+    rows[3 * place] = when
+    rows[3 * place + 1] = order
+    rows[3 * place + 2] = slot
     places[2 * slot] = place
