@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime, timezone
 from threading import Lock
-from types import CoroutineType
+from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
@@ -186,10 +186,14 @@ class BaseExecutor(ABC):
             else:
                 start = scheduler.clock.now()
             try:
-                func, args, kwargs = job.call()
-                # An empty mapping after ** is not free.
-                retval = func(*args, **kwargs) if kwargs else func(*args)
-                if isinstance(retval, CoroutineType):
+                func = job._target
+                if type(func) is FunctionType:  # without arguments
+                    retval = func()
+                else:
+                    func, args, kwargs = job.call()
+                    # An empty mapping after ** is not free.
+                    retval = func(*args, **kwargs) if kwargs else func(*args)
+                if retval is not None and isinstance(retval, CoroutineType):
                     retval = self.wait_for(retval)
             except BaseException as error:
                 self.fail(job, run_time, start, error)

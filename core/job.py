@@ -46,6 +46,8 @@ LONGEST_GRACE = 86_400_000_000_000
 _UTC = edge_of(timezone.utc)
 _T = TypeVar("_T")
 
+#: A callable or a reference to one, its positional and its keyword arguments.
+_Call = tuple[Any, tuple[Any, ...], Mapping[str, Any]]
 NO_KWARGS: Mapping[str, Any] = MappingProxyType({})
 #: For ids that no other job has; seeded anew in a forked child by the standard library.
 _random_bits = random.getrandbits
@@ -189,18 +191,19 @@ class Job(Entry):
         return job
 
     @property
-    def _call(self) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
+    def _call(self) -> _Call:
         target = self._target
         return target if type(target) is tuple else (target, (), NO_KWARGS)
 
     @_call.setter
-    def _call(self, call: tuple[Any, tuple[Any, ...], Mapping[str, Any]]) -> None:
+    def _call(self, call: _Call) -> None:
         self._target = call if call[1] or call[2] else call[0]
 
     @property
     def func(self) -> Callable[..., Any]:
         """The callable; LookupError if a stored reference to it leads nowhere."""
-        return self.call()[0]
+        func: Callable[..., Any] = self.call()[0]
+        return func
 
     @property
     def args(self) -> tuple[Any, ...]:
@@ -214,9 +217,10 @@ class Job(Entry):
         # A dict, for people write them as JSON and pickle them.
         return {} if kwargs is NO_KWARGS else kwargs
 
-    def call(self) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
+    def call(self) -> _Call:
         """Give callable and arguments as they belong together; LookupError as for `func`."""
-        call = self._call
+        target = self._target
+        call: _Call = target if type(target) is tuple else (target, (), NO_KWARGS)
         if isinstance(call[0], str):
             call = self._call = (ref_to_obj(call[0]), call[1], call[2])
         return call
