@@ -5,10 +5,11 @@ from __future__ import annotations
 import getpass
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -31,6 +32,9 @@ _AT_START = "at start"
 #: A run that is due within so many microseconds is left as it is when its job gets another
 #: schedule: another process that shares the store may be about to begin it.
 _NEAR = 1_000_000
+#: So many characters one record of digests holds, and as many as this are those of a job.
+_LARGEST = 200_000
+_DIGESTS = 60
 _NEVER = datetime(9999, 12, 31, tzinfo=timezone.utc)
 
 
@@ -87,11 +91,11 @@ class Plan:
         path: Path,
         system: bool | None,
         store: BaseJobStore | None,
-        fallback: Any = MemoryJobStore,
+        fallback: Callable[[], BaseJobStore] = MemoryJobStore,
     ) -> None:
         self.path = path
         self._system = system
-        self._book = f"tocsin run {path.resolve()}"
+        self._place = path.resolve()
         self.settings = self._settings()
         self.scheduler = Scheduler(self.settings, prefix=None)
         stores = self.scheduler._jobstores
@@ -101,6 +105,8 @@ class Plan:
             self.scheduler.add_jobstore(fallback() if store is None else store, "default")
         self.scheduler.add_jobstore(MemoryJobStore(), _AT_START)
         self._entries = self._read()
+        #: What takes passwords out of a text.
+        self.hide: Callable[[object], str] = str
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -169,17 +175,16 @@ class Plan:
         """Make one store have these jobs; several processes may do so at once."""
         scheduler = self.scheduler
         said = {job_id: [each.definition, each.schedule] for job_id, each in wanted.items()}
-        book = scheduler.get_job(self._book, alias)
-        if book is None:
+        before = self._said(alias)
+        if before is None:
             if not said:
                 return
-            jobs = [self._new_book(said), *(each.job for each in wanted.values())]
+            jobs = [*self._books(said), *(each.job for each in wanted.values())]
             try:
                 scheduler._add(jobs, alias, False)
                 return
             except ConflictingIdError:
-                book = scheduler.get_job(self._book, alias)  # another process was quicker
-        before = {} if book is None else dict(book.kwargs["jobs"])
+                before = self._said(alias) or {}  # another process was quicker
         for job_id in before.keys() - said.keys():
             self._remove(job_id, alias)
         for job_id, entry in wanted.items():
@@ -187,21 +192,49 @@ class Plan:
                 self._add(entry, alias)
             elif before[job_id] != said[job_id]:
                 self._change(entry, alias, before[job_id][1] == entry.schedule)
-        if book is None:
-            scheduler._add([self._new_book(said)], alias, True)
-        elif before != said:
-            scheduler._change(self._book, alias, {}, {"kwargs": {"jobs": said}})
+        if before != said:
+            books = self._books(said)
+            scheduler._add(books, alias, True)
+            for number in count(len(books)):
+                if scheduler.get_job(self._book_id(number), alias) is None:
+                    break
+                self._remove(self._book_id(number), alias)
 
-    def _new_book(self, said: Mapping[str, Any]) -> Job:
-        return creation.make_job(
-            self.scheduler,
-            remember,
-            DateTrigger(_NEVER),
-            id=self._book,
-            name=f"the jobs of {self.path.name}, as they were read; it never runs",
-            kwargs={"jobs": said},
-            next_run_time=None,
-        )
+    def _said(self, alias: str) -> dict[str, list[str | None]] | None:
+        """Give the digests of the jobs that the file has put into a store, None for never."""
+        found: dict[str, list[str | None]] | None = None
+        for number in count():
+            book = self.scheduler.get_job(self._book_id(number), alias)
+            if book is None:
+                return found
+            found = {**(found or {}), **book.kwargs["jobs"]}
+        raise AssertionError
+
+    def _books(self, said: Mapping[str, list[str | None]]) -> list[Job]:
+        """Make the jobs that never run, and hold the digests: as many as records take."""
+        parts: list[dict[str, list[str | None]]] = [{}]
+        size = 0
+        for job_id, digests in said.items():
+            size += len(json.dumps(job_id)) + _DIGESTS
+            if size > _LARGEST:
+                parts.append({})
+                size = 0
+            parts[-1][job_id] = digests
+        return [
+            creation.make_job(
+                self.scheduler,
+                remember,
+                DateTrigger(_NEVER),
+                id=self._book_id(number),
+                name=f"the jobs of {self.path.name}, as they were read; it never runs",
+                kwargs={"jobs": part},
+                next_run_time=None,
+            )
+            for number, part in enumerate(parts)
+        ]
+
+    def _book_id(self, number: int) -> str:
+        return f"tocsin run {self._place}" + (f" #{number + 1}" if number else "")
 
     def _add(self, entry: Entry, alias: str) -> None:
         """Add a job, unless another process has done so."""
@@ -303,10 +336,11 @@ class Plan:
         """Give the jobs of a crontab; their ids are the commands, whatever line they are on."""
         taken = set()
         for line in read_crontab(self.path, self.scheduler.timezone, system=self._system):
-            job_id, count = line.command, 1
-            while job_id in taken:
-                count += 1
-                job_id = f"{line.command} #{count}"
+            job_id = line.command
+            for number in count(2):
+                if job_id not in taken:
+                    break
+                job_id = f"{line.command} #{number}"
             taken.add(job_id)
             user = None if line.user in (None, getpass.getuser()) else line.user
             where = f"{self.path}:{line.line}"

@@ -145,10 +145,11 @@ def run_command(
 def _plan(path: Path, system: bool | None, url: str | None, memory: bool) -> Plan:
     """Read the file; its jobs will be in the store of a URL, in memory, or where it says."""
     store: BaseJobStore | None = MemoryJobStore() if memory else None
+    address = None
     if url is not None:
         try:
             address = read_address(url)
-        except ValueError as error:
+        except (ImportError, LookupError, ValueError) as error:
             raise click.BadParameter(str(error), param_hint="--store") from None
         store = _made(address)
 
@@ -157,9 +158,12 @@ def _plan(path: Path, system: bool | None, url: str | None, memory: bool) -> Pla
         return _made(read_address(url_of_file(path)))
 
     try:
-        return Plan(path, system, store, default)
+        plan = Plan(path, system, store, default)
     except (OSError, ValueError) as error:
         raise click.ClickException(f"{path} is refused\n{error}") from error
+    if address is not None:
+        plan.hide = address.hide
+    return plan
 
 
 def _made(address: Address) -> BaseJobStore:
@@ -237,7 +241,8 @@ class _Runner:
         except Exception as error:  # whatever the driver of a store raises
             store = scheduler._jobstores.get("default")
             reason = f"{type(error).__name__}: {error}"
-            raise click.ClickException(f"the job store {store!r} failed: {reason}") from error
+            words = f"the job store {store!r} failed: {reason}"
+            raise click.ClickException(self.plan.hide(words)) from None
         self.output.tell(
             "started",
             jobs=len(self.plan),
@@ -276,7 +281,7 @@ class _Runner:
             self.output.tell("reload_refused", file=str(self.plan.path), reason=str(error))
             return
         except Exception as error:  # whatever the driver of a store raises
-            reason = f"the job store failed: {type(error).__name__}: {error}"
+            reason = self.plan.hide(f"the job store failed: {type(error).__name__}: {error}")
             self.output.tell("reload_refused", file=str(self.plan.path), reason=reason)
             return
         self.output.tell("reloaded", file=str(self.plan.path), **vars(changes))

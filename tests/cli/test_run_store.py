@@ -30,13 +30,21 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
 
 
-def listed(where: Path | str) -> dict[str, dict[str, Any]]:
-    """Give the jobs of a store, or of a file, by id, without what `tocsin run` keeps of itself."""
-    result = CliRunner().invoke(app, ["store", "list", str(where), "--json"])
+def all_of(where: Path | str) -> dict[str, dict[str, Any]]:
+    """Give the jobs of a store, or of a file, by id."""
+    result = CliRunner().invoke(app, ["store", "list", str(where), "--limit", "0", "--json"])
     assert result.exit_code == 0, result.output
-    return {
-        job["id"]: job for job in json.loads(result.stdout) if not job["id"].startswith("tocsin ")
-    }
+    return {job["id"]: job for job in json.loads(result.stdout)}
+
+
+def kept(where: Path | str) -> dict[str, dict[str, Any]]:
+    """Give those that never run, by which `tocsin run` knows what it has put there."""
+    return {key: job for key, job in all_of(where).items() if key.startswith("tocsin run ")}
+
+
+def listed(where: Path | str) -> dict[str, dict[str, Any]]:
+    """Give the others."""
+    return {key: job for key, job in all_of(where).items() if not key.startswith("tocsin run ")}
 
 
 def stop(running: Running) -> None:
@@ -260,6 +268,29 @@ def test_in_memory(run: Run, tmp_path: Path) -> None:
         running.wait("job_executed", "once")
         stop(running)
     assert not (tmp_path / "state").exists()
+
+
+def test_a_file_of_very_many_jobs(run: Run, tmp_path: Path) -> None:
+    """More than one record can hold the digests of."""
+    long = "x" * 100
+    path = tmp_path / "crontab"
+
+    def text(count: int) -> str:
+        return "".join(f"0 5 1 1 * echo {long} {number}\n" for number in range(count))
+
+    once_in(run(text(3000), name="crontab"))
+    assert sorted(kept(path)) == [
+        f"tocsin run {path}",
+        *(f"tocsin run {path} #{n}" for n in (2, 3)),
+    ]
+    before = listed(path)
+    assert len(before) == 3000
+    once_in(run(text(3000), name="crontab"))
+    assert listed(path) == before
+    once_in(run(text(10), name="crontab"))
+    assert list(kept(path)) == [f"tocsin run {path}"]
+    assert listed(path) == {job_id: before[job_id] for job_id in listed(path)}
+    assert len(listed(path)) == 10
 
 
 def test_only_its_owner_can_read_the_default_store(run: Run, tmp_path: Path) -> None:
