@@ -2,15 +2,15 @@
 
 Layout, below the path of the store::
 
-    meta                  the version of the layout, and the number of shards
-    members/<name>        ephemeral: a scheduler that is alive
-    leaders/<name>        ephemeral: a member that takes part in the division of the shards
-    shards/<n>/owner      ephemeral: the name of the member that leads the shard
-    shards/<n>/log        what has changed since the pages were written; its version is the fence
-    shards/<n>/page-<v>-<i>   the states of the jobs, in lines: when each is due, what it runs
-    shards/<n>/defs/<id>  the record of a job
-    shards/<n>/inbox      its version counts the operations that anybody has asked for
-    shards/<n>/inbox/<v>  such an operation, until the leader has taken it into the log
+    meta                   the version of the layout, and the number of shards
+    news/members/<name>    ephemeral: a scheduler that is alive
+    news/leaders/<name>    ephemeral: a member that takes part in the division of the shards
+    news/owners/<n>        ephemeral: the name of the member that leads the shard
+    news/inboxes/<n>       its version counts the operations that anybody has asked for
+    shards/<n>/ops/<v>     such an operation, until the leader has taken it into the log
+    shards/<n>/log         what has changed since the pages were written; its version is the fence
+    shards/<n>/pages/<v>-<i>    the states of the jobs, in lines: when each is due, what it runs
+    shards/<n>/defs/<id>   the record of a job
 
 Whoever changes a job writes its record and an operation in one transaction that names the version
 of the inbox. The leader of a shard writes its log in transactions that name the versions of the
@@ -59,6 +59,7 @@ _FEW = 64
 #: Bytes of an operation in a transaction besides its data and its path.
 _OVERHEAD = 64
 _SECOND = 1_000_000
+_NEWS = ("news/members", "news/leaders", "news/owners", "news/inboxes")
 #: So many seconds after a division of the shards it is seen to whether all of them are led.
 _CHECK = 0.3
 
@@ -120,6 +121,8 @@ class Tree(ABC):
     most_ops: int
     #: Whether a node needs one above it.
     has_folders: bool
+    #: Whether `enter` tells the time.
+    has_clock: bool
     #: Grows when the session has ended, and with it all that was ephemeral.
     session: int = 0
     #: Grows when the connection has broken: watches are gone, and transactions are in doubt.
@@ -240,9 +243,11 @@ class Shard:
         self.number = number
         self.path = f"shards/{number:02}"
         self.log = f"{self.path}/log"
-        self.inbox = f"{self.path}/inbox"
-        self.owner = f"{self.path}/owner"
+        self.pages_folder = f"{self.path}/pages"
+        self.ops = f"{self.path}/ops"
         self.defs = f"{self.path}/defs"
+        self.inbox = f"news/inboxes/{number:02}"
+        self.owner = f"news/owners/{number:02}"
         self.entries: dict[str, Entry] = {}
         #: Those of the entries with runs.
         self.running: dict[str, Entry] = {}
@@ -280,7 +285,7 @@ class Shard:
         head = json.loads(first) if first else {}
         self.epoch = head.get("epoch", 0)
         self.applied = head.get("applied", 0)
-        self.pages = [f"{self.path}/{name}" for name in head.get("pages", ())]
+        self.pages = [f"{self.pages_folder}/{name}" for name in head.get("pages", ())]
         self.names = {name: number for number, name in enumerate(head.get("names", ()))}
         self.lines = bytearray(b"".join(b"\n" + line for line in lines))
         return lines
@@ -497,10 +502,11 @@ class ShardJobStore(SharedJobStore):
         meta = _encode({"version": VERSION, "shards": self.shards}).encode()
         folders = []
         if tree.has_folders:
-            folders = ["members", "leaders", "shards"]
+            folders = ["news", *_NEWS, "shards"]
             for number in range(self.shards):
                 shard = Shard(number)
-                folders += [shard.path, shard.log, shard.inbox, shard.defs]
+                folders += [shard.inbox, shard.path, shard.log]
+                folders += [shard.pages_folder, shard.ops, shard.defs]
         tree.commit([[Create("meta", meta), *(Create(folder, b"") for folder in folders)]])
         (node,) = tree.read(["meta"])
         if node is None:
@@ -522,16 +528,18 @@ class ShardJobStore(SharedJobStore):
 
     def _changed(self, path: str | None) -> None:
         """Take note of news; in the thread of the tree."""
-        kind, _, rest = (path or "").partition("/")
-        if kind == "shards":
-            number, _, what = rest.partition("/")
-            if what == "owner":
-                self._acquire = True
-            else:
-                self._dirty.add(int(number))
+        _, kind, number, *_ = f"{path}///".split("/")
+        if kind == "owners":
+            self._acquire = True
+        elif kind == "inboxes":
+            self._dirty.add(int(number))
         else:
             self._divide = True
         self._woken()
+
+    def _learn_time(self, before: int, theirs: int) -> None:
+        if self._tree.has_clock:
+            super()._learn_time(before, theirs)
 
     # Membership
 
@@ -540,7 +548,7 @@ class ShardJobStore(SharedJobStore):
             idle = elapsed() - self._tended
             if self._candidate and idle > max(self.lease, 2 * (self.poll_interval or 0.0)):
                 self._stand_back(member)
-        instant, known = self._tree.enter(f"members/{quoted(member)}", b"")
+        instant, known = self._tree.enter(f"news/members/{quoted(member)}", b"")
         if now is None:
             now = self._now() if instant is None else instant
         return now, known
@@ -550,7 +558,7 @@ class ShardJobStore(SharedJobStore):
         self._forget(list(self._led.values()))
         self._tree.commit(
             [
-                [Delete(f"leaders/{quoted(member)}")],
+                [Delete(f"news/leaders/{quoted(member)}")],
                 *([Delete(Shard(number).owner)] for number in sorted(self._owned)),
             ]
         )
@@ -563,7 +571,7 @@ class ShardJobStore(SharedJobStore):
             once = [claim for claim in self._mine.values() if claim.record is None]
             self._settle(member, once)
             self._stand_back(member)
-            self._tree.commit([[Delete(f"members/{quoted(member)}")]])
+            self._tree.commit([[Delete(f"news/members/{quoted(member)}")]])
 
     # Leading
 
@@ -590,7 +598,7 @@ class ShardJobStore(SharedJobStore):
             self._forget(list(self._led.values()))
         member = self._join(now)
         if not self._candidate:
-            tree.enter(f"leaders/{quoted(member)}", b"")
+            tree.enter(f"news/leaders/{quoted(member)}", b"")
             self._candidate = self._divide = True
         # Before the news: what is due in a shard that is to go is had first.
         leaving = []
@@ -625,7 +633,7 @@ class ShardJobStore(SharedJobStore):
         self._hear()
 
     def _learn_members(self, member: str) -> None:
-        alive, leaders = self._tree.names(["members", "leaders"], watch=True)
+        alive, leaders = self._tree.names(["news/members", "news/leaders"], watch=True)
         before = self._alive
         self._alive = frozenset(map(unquoted, alive))
         if before - self._alive:
@@ -703,7 +711,7 @@ class ShardJobStore(SharedJobStore):
     def _load(self, had: Sequence[tuple[Shard, list[bytes]]]) -> None:
         """Take the states of shards into memory."""
         pages = iter(self._read_all(page for shard, _ in had for page in shard.pages))
-        names = self._tree.names([shard.path for shard, _ in had])
+        names = self._tree.names([shard.pages_folder for shard, _ in had])
         stray: list[Sequence[Op]] = []
         for (shard, lines), children in zip(had, names, strict=True):
             found = [next(pages).data for _ in shard.pages]
@@ -717,9 +725,7 @@ class ShardJobStore(SharedJobStore):
             self._dirty.add(shard.number)
             known = {page.rpartition("/")[2] for page in shard.pages}
             stray += [
-                [Delete(f"{shard.path}/{name}")]
-                for name in children
-                if name.startswith("page-") and name not in known
+                [Delete(f"{shard.pages_folder}/{name}")] for name in children if name not in known
             ]
         if stray:
             self._tree.commit(stray)
@@ -728,7 +734,7 @@ class ShardJobStore(SharedJobStore):
         """Read nodes that only their leader takes out."""
         wanted = list(paths)
         nodes = []
-        for path, node in zip(wanted, self._tree.read(wanted) if wanted else (), strict=True):
+        for path, node in zip(wanted, self._tree.read(wanted), strict=True):
             if node is None:
                 raise Unavailable(f"{self!r}: {path} is not there; it will be looked for again")
             nodes.append(node)
@@ -817,7 +823,7 @@ class ShardJobStore(SharedJobStore):
             if self._led.get(shard.number) is not shard:
                 continue
             old, pages = shard.pages, shard.pages_of_state()
-            shard.pages = [f"{shard.path}/page-{shard.version}-{n}" for n in range(len(pages))]
+            shard.pages = [f"{shard.pages_folder}/{shard.version}-{n}" for n in range(len(pages))]
             shard.page_bytes = sum(map(len, pages))
             new = [Create(path, page) for path, page in zip(shard.pages, pages, strict=True)]
             shard.lines.clear()
@@ -1341,7 +1347,7 @@ class ShardJobStore(SharedJobStore):
         paths = [path for found in operations for path in found]
         paths += [page for shard in shards for page in shard.pages]
         read: dict[str, bytes] = {}
-        for path, node in zip(paths, tree.read(paths) if paths else (), strict=True):
+        for path, node in zip(paths, tree.read(paths), strict=True):
             if node is None:
                 return False
             read[path] = node.data
@@ -1560,7 +1566,7 @@ class ShardJobStore(SharedJobStore):
             (),
             [
                 Set(shard.inbox, b"", version),
-                Create(f"{shard.inbox}/{version + 1}", data),
+                Create(_operation(shard, version + 1), data),
             ],
         )
 
@@ -1571,12 +1577,17 @@ class ShardJobStore(SharedJobStore):
         tree = self._tree
         groups: list[list[int]] = []
         size = count = 0
-        for index, (_, _, ops) in enumerate(parts):
+        numbers: set[int] = set()
+        for index, (shard, _, ops) in enumerate(parts):
             more = sum(_size(op) for op in ops)
-            if not groups or size + more > tree.most_bytes or count + len(ops) > tree.most_ops:
+            full = size + more > tree.most_bytes or count + len(ops) > tree.most_ops
+            # One transaction does not write an inbox twice.
+            if not groups or full or shard.number in numbers:
                 groups.append([])
                 size = count = 0
+                numbers = set()
             groups[-1].append(index)
+            numbers.add(shard.number)
             size += more
             count += len(ops)
         results: list[int | None] = [None] * len(parts)
@@ -1595,7 +1606,7 @@ class ShardJobStore(SharedJobStore):
 
 
 def _operation(shard: Shard, number: int) -> str:
-    return f"{shard.inbox}/{number}"
+    return f"{shard.ops}/{number}"
 
 
 def _run_of(runs: Iterable[Run], claim: Claim, member: str) -> Run | None:

@@ -141,6 +141,7 @@ class _ZooKeeperTree(Tree):
     most_bytes = 480_000
     most_ops = 4000
     has_folders = True
+    has_clock = True
 
     def __init__(self, path: str, client: Any, closes: bool, options: dict[str, Any]) -> None:
         self.path = path

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from tocsin.clock import SystemClock
+from tocsin.job import Job
 from tocsin.stores.shards import ShardJobStore
 from tocsin.testing import SharedStoreCompliance
+from tocsin.triggers.interval import IntervalTrigger
 
 _DEADLINE = 20.0
 
@@ -20,6 +23,37 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def job(job_id: str, due: float | None = 3600, **options: Any) -> Job:
+    """Make a job that is due in so many seconds."""
+    return Job(
+        None,
+        json.dumps,
+        IntervalTrigger(hours=1),
+        (1,),
+        id=job_id,
+        name=options.pop("name", job_id),
+        misfire_grace_time=None,
+        coalesce=True,
+        max_instances=1,
+        next_run=None if due is None else SystemClock().now() + round(due * 1e6),
+        **options,
+    )
+
+
+def advanced(store: ShardJobStore, limit: int = 1000) -> list[str]:
+    """Claim what is due, move it on by an hour, and give the ids of what was had."""
+    jobs = store.claim(SystemClock().now(), limit)
+    steps = [(each, each._next_run or 0, (each._next_run or 0) + 3600_000_000) for each in jobs]
+    return [each.id for each, held in zip(jobs, store.advance(steps), strict=True) if held]
+
+
+def leads(stores: Sequence[ShardJobStore]) -> list[int]:
+    """Give how many shards each leads, when all have looked."""
+    for store in stores:
+        store.next_due()
+    return [len(store._led) for store in stores]
 
 
 class ShardStoreCompliance(SharedStoreCompliance):

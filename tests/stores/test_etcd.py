@@ -1,0 +1,209 @@
+"""The job store of etcd, on a real server."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pickle
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from etcd3gw.client import Etcd3Client
+from support import servers
+from support.shardstores import ShardStoreCompliance, advanced, job, leads, wait_until
+
+from tocsin.clock import SystemClock
+from tocsin.errors import ConflictingIdError
+from tocsin.stores.etcd import EtcdJobStore
+from tocsin.stores.shards import Shard, Unavailable
+from tocsin.testing import FakeScheduler, JobStoreCompliance
+
+Make = Callable[..., EtcdJobStore]
+
+
+@pytest.fixture
+def client(etcd: servers.Etcd) -> Iterator[Etcd3Client]:
+    """Give a client of a server that is empty."""
+    made = Etcd3Client("127.0.0.1", etcd.port, timeout=10)
+    made.delete_prefix("/")
+    yield made
+    made.session.close()
+
+
+class TestEtcdJobStore(JobStoreCompliance):
+    @pytest.fixture(autouse=True)
+    def server(self, etcd: servers.Etcd, client: Etcd3Client) -> None:
+        self.port = etcd.port
+
+    def make_store(self) -> EtcdJobStore:
+        return EtcdJobStore("/compliance", port=self.port, clock="scheduler")
+
+
+class TestEtcdJobStoreShared(ShardStoreCompliance):
+    has_clock = False
+
+    @pytest.fixture(autouse=True)
+    def server(self, etcd: servers.Etcd, client: Etcd3Client) -> None:
+        self.port = etcd.port
+        self.client = client
+
+    def make_store(self, **options: Any) -> EtcdJobStore:
+        return EtcdJobStore("/shared/deep", port=self.port, shards=8, **options)
+
+    def write_record(self, job_id: str, text: str) -> None:
+        store: Any = self._stores[0]
+        path = Shard(store._number(job_id)).definition(job_id)
+        self.client.put(f"/shared/deep/{path}", text.encode())
+        for each in self._stores:
+            each._fresh.clear()  # type: ignore[attr-defined]
+
+    def end(self, store: Any) -> None:
+        """Take its lease from it, as the server does when it runs out."""
+        self.client.post(self.client.get_url("/lease/revoke"), json={"ID": store._tree._lease})
+
+    def cut(self, store: Any) -> Callable[[], None]:
+        lease, store._tree._lease = store._tree._lease, None
+        store._close()
+        body = {"ID": lease}
+        return lambda: self.client.post(self.client.get_url("/lease/revoke"), json=body)
+
+
+@pytest.fixture
+def make(etcd: servers.Etcd, client: Etcd3Client) -> Iterator[Make]:
+    """Make stores of one path, started by schedulers on the system's clock."""
+    made: list[EtcdJobStore] = []
+
+    def open_store(**options: Any) -> EtcdJobStore:
+        if "client" not in options:
+            options.setdefault("port", etcd.port)
+        store = EtcdJobStore(**{"shards": 8, **options})
+        store.start(FakeScheduler(clock=SystemClock(), timezone="UTC"), "default")
+        made.append(store)
+        return store
+
+    yield open_store
+    for store in made:
+        store.shutdown()
+
+
+def test_options_of_apscheduler(make: Make, client: Etcd3Client) -> None:
+    store = make(client=client, path="jobs/", pickle_protocol=4)
+    store.add_jobs([job("one")], False)
+    assert client.get("jobs/meta")
+    assert store.lookup_job("one") is not None
+    # Those of a path that begins alike are another store's.
+    make(path="jobs2").add_jobs([job("two")], False)
+    assert [each.id for each in store.get_all_jobs()] == ["one"]
+    store.remove_all_jobs()
+    assert [each.id for each in make(path="jobs2").get_all_jobs()] == ["two"]
+
+
+def test_a_scheduler_is_configured_by_text(etcd: servers.Etcd, client: Etcd3Client) -> None:
+    scheduler = FakeScheduler(
+        {
+            "tocsin.jobstores.default.type": "etcd",
+            "tocsin.jobstores.default.host": "127.0.0.1",
+            "tocsin.jobstores.default.port": str(etcd.port),
+            "tocsin.jobstores.default.lease": "5.5",
+        }
+    )
+    scheduler.start()
+    store: Any = scheduler._jobstores["default"]
+    assert (store.lease, store._tree.ttl, store.client.port) == (5.5, 6, etcd.port)
+    scheduler.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"hosts": "x"}, 'hosts: unknown (did you mean "host"?)'),
+        ({"path": ""}, "path"),
+        ({"client": object(), "port": 1}, "port: not with client"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], error: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=re.escape(error)):
+        EtcdJobStore(**options)
+
+
+def test_jobs_of_apscheduler_are_refused(make: Make, client: Etcd3Client) -> None:
+    client.put("/old/job", pickle.dumps({"next_run_time": None, "job_state": {}}))
+    with pytest.raises(ValueError, match="tocsin store migrate"):
+        make(path="/old")
+
+
+def test_what_a_newer_tocsin_wrote_is_refused(make: Make, client: Etcd3Client) -> None:
+    client.put("/tocsin/meta", json.dumps({"version": 2, "shards": 4}))
+    with pytest.raises(ValueError, match="newer tocsin"):
+        make()
+
+
+def test_shards_are_divided_among_those_that_come_and_go(make: Make) -> None:
+    stores = [make()]
+    stores[0].add_jobs([job(f"{number}", -1) for number in range(50)], False)
+    assert leads(stores) == [8]
+    stores += [make(), make()]
+    wait_until(lambda: sorted(leads(stores)) == [2, 3, 3])
+    had = [advanced(store) for store in stores]
+    assert sorted(itertools.chain(*had)) == sorted(f"{number}" for number in range(50))
+    stores.pop(0).shutdown()
+    wait_until(lambda: leads(stores) == [4, 4])
+
+
+def test_a_lease_runs_out(make: Make) -> None:
+    dead: Any = make(lease=2)
+    other: Any = make(lease=2)
+    dead.add_jobs([job("one", -1)], False)
+    assert leads([dead]) == [8]
+    dead._stop_keeping()
+    started = time.monotonic()
+    wait_until(lambda: leads([other]) == [8])
+    assert time.monotonic() - started > 1
+    assert advanced(other) == ["one"]
+
+
+def test_a_broken_connection_doubles_and_loses_nothing(make: Make, etcd: servers.Etcd) -> None:
+    with servers.Proxy(etcd.port) as proxy:
+        store: Any = make(port=proxy.port, timeout=2)
+        ids = [f"{number:03}" for number in range(200)]
+        store.add_jobs([job(each, -1) for each in ids], False)
+        had: list[str] = []
+        deadline = time.monotonic() + 60
+        for turn in itertools.count():
+            assert time.monotonic() < deadline
+            try:
+                now = SystemClock().now()
+                had += [each.job_id for each in store.recover(now)]
+                jobs = store.claim(now, 20)
+                if not jobs:
+                    break
+                if turn % 4 == 1:
+                    proxy.cut()
+                    proxy.resume()
+                steps = [(each, each._next_run, each._next_run + 3600_000_000) for each in jobs]
+                held = store.advance(steps)
+            except Unavailable:
+                assert store._tree.wait(20)
+                continue
+            had += [each.id for each, holds in zip(jobs, held, strict=True) if holds]
+        assert store._tree.connection > 2
+        assert sorted(had) == ids
+
+
+def test_a_batch_of_many_megabytes(make: Make) -> None:
+    store, other = make(), make()
+    store.next_due()
+    jobs = [job(f"{number:04}", -1, kwargs={"x": "y" * 2000}) for number in range(1000)]
+    jobs += [job(f"large {number}", -1, kwargs={"x": "y" * 500_000}) for number in range(2)]
+    store.add_jobs(jobs, False)
+    with pytest.raises(ConflictingIdError):
+        other.add_jobs([job("new"), *jobs[5:50]], False)
+    ids = sorted(each.id for each in jobs)
+    assert sorted(each.id for each in other.get_all_jobs()) == ids
+    had = []
+    while some := advanced(store):
+        had += some
+    assert sorted(had) == ids
