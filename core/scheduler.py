@@ -553,14 +553,15 @@ class BaseScheduler(ABC):
         now = self.now()
         edge = self._edge
         earliest = _FOREVER
-        rules = trigger = executor = None
+        rules = trigger = refusing = None
         for job in jobs:
             if job._rules is not rules:
                 rules = job._rules
                 complete = rules.completed(self._defaults)
                 executor = self._executors.get(rules.executor)
-            if executor is not None and not executor.runs_coroutines:
-                self._refuse_coroutine(job, executor)
+                refusing = None if getattr(executor, "runs_coroutines", True) else executor
+            if refusing is not None:
+                self._refuse_coroutine(job, refusing)
             if complete is not rules:
                 job._rules = complete
             if job._next_run is undefined:
