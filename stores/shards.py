@@ -1428,12 +1428,13 @@ class ShardJobStore(SharedJobStore):
 
     def _known(self, ids: Sequence[str]) -> set[str]:
         """Give those of ids that are there."""
-        shards = {job_id: Shard(self._number(job_id)) for job_id in ids}
+        numbers = {self._number(job_id) for job_id in ids}
+        shards = {number: Shard(number) for number in numbers}
         if len(ids) <= _FEW:
-            nodes = self._tree.read([shards[job_id].definition(job_id) for job_id in ids])
+            paths = [shards[self._number(job_id)].definition(job_id) for job_id in ids]
+            nodes = self._tree.read(paths)
             return {job_id for job_id, node in zip(ids, nodes, strict=True) if node is not None}
-        folders = sorted({shard.defs for shard in shards.values()})
-        names = self._tree.names(folders)
+        names = self._tree.names([shard.defs for shard in shards.values()])
         return {unquoted(name) for found in names for name in found} & set(ids)
 
     def modify_job(self, job_id: str, changes: Mapping[str, Any]) -> Job:
