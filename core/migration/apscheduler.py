@@ -318,7 +318,12 @@ def _pytz(name: str, offset: int | None = None, *_: Any) -> tzinfo:
     return zone if offset is None else _PytzZone(zone, timedelta(seconds=offset))
 
 
-def _tzoffset(name: str | None, offset: Any) -> timezone:
+def _tzoffset(reader: _Reader, found: Made, path: str) -> timezone:
+    given = [reader.value(each, path) for each in found.args]
+    if not given:  # as dateutil has it before version 4
+        state = reader.value(found.state, path)
+        given = [state["_name"], state["_offset"]]
+    name, offset = given
     span = offset if isinstance(offset, timedelta) else timedelta(seconds=offset)
     return timezone(span) if name is None else timezone(span, name)
 
@@ -357,7 +362,7 @@ _MAKERS: Mapping[str, _Maker] = {
     "datetime:timezone": _called(timezone),
     "dateutil.tz._tzfile:_unpickle": _tzfile,
     "dateutil.tz.tz:tzfile": _tzfile,
-    "dateutil.tz.tz:tzoffset": _called(_tzoffset),
+    "dateutil.tz.tz:tzoffset": _tzoffset,
     "dateutil.tz.tz:tzutc": _called(lambda: timezone.utc),
     "decimal:Decimal": _called(_decimal),
     "pytz:FixedOffset": _called(lambda minutes: timezone(timedelta(minutes=minutes))),

@@ -6,6 +6,9 @@ import json
 import os
 import pickle
 import sqlite3
+import subprocess
+import sysconfig
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -347,6 +350,48 @@ def test_a_table_of_another_form(new: str) -> None:
     result = tocsin("migrate", new, new, "--old-option", "tablenam=x")
     assert result.exit_code == 1
     assert 'tablenam: unknown (did you mean "tablename"?)' in result.stderr
+
+
+def test_a_migration_that_was_killed_is_finished_by_the_next(tmp_path: Path, new: str) -> None:
+    fill_much(tmp_path / "old.sqlite", 4000)
+    url = f"sqlite:///{tmp_path / 'old.sqlite'}"
+    command = Path(sysconfig.get_path("scripts")) / "tocsin"
+    process = subprocess.Popen([command, "store", "migrate", url, new], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (before := count_of(new)):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert 0 < before <= count_of(new) < 4000
+    result = migrated(1, url, new)
+    assert result["written"] + result["there_already"] == 4000
+    assert result["there_already"] >= before
+    assert len(jobs_of(new)) == 4000
+
+
+def count_of(url: str) -> int:
+    """Count the jobs that a file of SQLite has, from outside."""
+    path = url.removeprefix("sqlite:///")
+    if not os.path.exists(path):
+        return 0
+    database = sqlite3.connect(path)
+    try:
+        ((count,),) = database.execute("SELECT count(*) FROM tocsin_jobs")
+    except sqlite3.OperationalError:  # its table is not there as yet
+        return 0
+    finally:
+        database.close()
+    return int(count)
+
+
+def test_a_store_that_is_opened_on_what_is_apschedulers(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'old.sqlite'}"
+    Old(url, lambda: sql_store(url), "").fill()
+    result = tocsin("init", url, "--option", "tablename=apscheduler_jobs")
+    assert result.exit_code == 1
+    assert "tocsin store migrate" in result.stderr
 
 
 def test_hostile_rows_are_told_and_the_others_moved(tmp_path: Path, new: str) -> None:

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 import tocsin
 from tocsin.adapters.apscheduler import triggers
 from tocsin.codecs import Codec
-from tocsin.migration.apscheduler import read_job
+from tocsin.migration.apscheduler import _Reader, read_job
 from tocsin.migration.pickles import Made, read
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
@@ -242,6 +242,30 @@ def test_arguments(old: Any, new: Any, protocol: int) -> None:
     if isinstance(new, datetime):
         assert (found.fold, str(found.tzinfo)) == (new.fold, str(new.tzinfo))
     assert Codec().dumps(job)
+
+
+@pytest.mark.parametrize(
+    ("data", "zone"),
+    [
+        (
+            (
+                b"\x80\x04\x8c\x0edateutil.tz.tz\x8c\x08tzoffset\x93)\x81}(\x8c\x05_nameN\x8c\x07_offset"
+                b"\x8c\x08datetime\x8c\x09timedelta\x93K\x00K<K\x00\x87Rub."
+            ),
+            timezone(timedelta(seconds=60)),
+        ),
+        (
+            (
+                b"\x80\x04\x8c\x0edateutil.tz.tz\x8c\x06tzfile\x93N\x8c\x21/usr/share/zoneinfo/Europe/Berlin"
+                b"\x86R}\x8c\x09_filename\x8c\x01xsb."
+            ),
+            BERLIN,
+        ),
+    ],
+    ids=["tzoffset", "tzfile"],
+)
+def test_zones_of_older_versions_of_dateutil(data: bytes, zone: Any) -> None:
+    assert _Reader().value(read(data), "zone") == zone
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
