@@ -719,6 +719,12 @@ class Proxy:
 
     async def _cut(self) -> None:
         if self._listener is not None:
+            # What is being accepted when a server of asyncio is closed is never closed itself:
+            # accept no more, and let the rest come to `_accept`, which takes some turns.
+            for listening in self._listener.sockets:
+                self._loop.remove_reader(listening.fileno())
+            for _ in range(3):
+                await asyncio.sleep(0)
             self._listener.close()
             self._listener = None
         for writer in self._writers:
@@ -736,9 +742,6 @@ class Proxy:
             self._listener = await asyncio.start_server(self._accept, HOST, self.port)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._listener is None:  # it was accepted at the moment of the cut
-            writer.transport.abort()
-            return
         # Here, for a task that is cancelled before it begins does nothing.
         self._writers.add(writer)
         task = self._loop.create_task(self._carry(reader, writer))
