@@ -107,8 +107,9 @@ def on_mariadb(server: Any, stack: ExitStack) -> Contest:
         cursor = connection.cursor()
         cursor.execute(CREATE)
         cursor.execute(INDEX)
-        rows = [(each, RECORD) for each in ids]
-        cursor.executemany("INSERT INTO raw VALUES (%s, 0, %s)", rows)
+        cursor.executemany(
+            "INSERT INTO raw VALUES (%s, %s, %s)", [(each, 0, RECORD) for each in ids]
+        )
 
         def write(ids: Sequence[str], instant: int) -> None:
             cursor.execute("UPDATE raw SET due_at = %s WHERE id IN %s", (instant, tuple(ids)))

@@ -63,22 +63,10 @@ class Database:
             select(jobs.c.due_at).where(jobs.c.due_at.is_not(None)).order_by(jobs.c.due_at).limit(1)
         )
         self.select_taken = select(jobs.c.id).where(jobs.c.id.in_(ids)).with_for_update()
-        self.select_due = (
-            select(*columns, jobs.c.fence, self.now.label("now"))
-            .where(jobs.c.due_at <= self.now)
-            .order_by(jobs.c.due_at)
-            .limit(bindparam("limit", type_=BigInteger))
-            .with_for_update(skip_locked=True)
-        )
-        self.select_elsewhere = (
-            select(runs.c.job_id, func.count(runs.c.fence.distinct()))
-            .where(runs.c.job_id.in_(ids), runs.c.member != me)
-            .group_by(runs.c.job_id)
-        )
-        self.claim_rows = (
-            update(jobs)
-            .where(jobs.c.id.in_(ids))
-            .values(fence=jobs.c.fence + 1, due_at=bindparam("until", type_=BigInteger))
+        self.elsewhere = (
+            select(func.count(runs.c.fence.distinct()))
+            .where(runs.c.job_id == jobs.c.id, runs.c.member != me)
+            .scalar_subquery()
         )
         self.select_fences = (
             select(jobs.c.id, jobs.c.fence).where(jobs.c.id.in_(ids)).with_for_update()
@@ -323,22 +311,8 @@ class Database:
     def claim(
         self, connection: Connection, member: str, now: int | None, lease: int, limit: int
     ) -> tuple[int, list[ClaimedRow]]:
-        with self.transaction(connection):
-            due = connection.execute(self.select_due, {"limit": limit, **self.at(now)}).all()
-            if not due:
-                return self.time(connection, now), []
-            present = int(due[0].now)
-            ids = [row.id for row in due]
-            elsewhere: dict[str, int] = {}
-            for chunk in chunks(ids, CHUNK):
-                values = {"ids": chunk, "until": present + lease}
-                connection.execute(self.claim_rows, values)
-                counts = connection.execute(self.select_elsewhere, {"ids": chunk, "me": member})
-                elsewhere.update((job_id, count) for job_id, count in counts)
-        return present, [
-            ClaimedRow(job_id, next_run, version, record, fence + 1, elsewhere.get(job_id, 0))
-            for job_id, next_run, version, record, fence, _ in due
-        ]
+        """Claim rows that are due, for so many microseconds; give the instant that decides, too."""
+        raise NotImplementedError
 
     def advance(
         self, connection: Connection, member: str, entries: Sequence[Advance]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha1
@@ -27,8 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 
 from tocsin.claims import Claim
-from tocsin.stores.rows import Advance, Row
-from tocsin.stores.sql.database import Database, Refused
+from tocsin.stores.rows import Advance, ClaimedRow, Row
+from tocsin.stores.sql.database import CHUNK, Database, Refused, chunks
 from tocsin.stores.sql.schema import LONGEST_ID, Key, Tables, is_mariadb
 
 __all__ = ["MySQL"]
@@ -61,13 +62,33 @@ class MySQL(Database):
 
     def __init__(self, tables: Tables, given: bool) -> None:
         super().__init__(tables, given)
-        jobs, meta = tables.jobs, tables.meta
+        jobs, runs, _, meta = tables
         name = f"{meta.schema or ''}.{meta.name}"
         self._lock = f"tocsin_{sha1(name.encode(), usedforsecurity=False).hexdigest()[:16]}"
-        # By any other way it would lock more rows than it takes.
         (index,) = jobs.indexes
         quoted = mysql.dialect().identifier_preparer.quote(str(index.name))
-        self.select_due = self.select_due.with_hint(jobs, f"FORCE INDEX ({quoted})")
+        self.select_due = (
+            select(jobs.c.id, jobs.c.next_run, jobs.c.version, jobs.c.record, jobs.c.fence)
+            .add_columns(self.now)
+            # By any other way it would lock more rows than it takes.
+            .with_hint(jobs, f"FORCE INDEX ({quoted})")
+            .where(jobs.c.due_at <= self.now)
+            .order_by(jobs.c.due_at)
+            .limit(bindparam("limit", type_=BigInteger))
+            .with_for_update(skip_locked=True)
+        )
+        ids: BindParameter[Any] = bindparam("ids", expanding=True)
+        self.claim_rows = (
+            update(jobs)
+            .where(jobs.c.id.in_(ids))
+            .values(fence=jobs.c.fence + 1, due_at=bindparam("until", type_=BigInteger))
+        )
+        # Counted here: counting there what is distinct takes a table for each job.
+        self.select_elsewhere = (
+            select(runs.c.job_id, runs.c.fence)
+            .where(runs.c.job_id.in_(ids), runs.c.member != bindparam("me"))
+            .distinct()
+        )
 
     def check(self, connection: Connection) -> None:
         dialect = connection.dialect
@@ -122,6 +143,24 @@ class MySQL(Database):
         return len(arguments) > 0 and arguments[0] in _UNDONE
 
     # Batches
+
+    def claim(
+        self, connection: Connection, member: str, now: int | None, lease: int, limit: int
+    ) -> tuple[int, list[ClaimedRow]]:
+        with self.transaction(connection):
+            found = connection.execute(self.select_due, {"limit": limit, **self.at(now)}).all()
+            if not found:
+                return self.time(connection, now), []
+            present = int(found[0][-1])
+            elsewhere: Counter[str] = Counter()
+            for ids in chunks([row[0] for row in found], CHUNK):
+                connection.execute(self.claim_rows, {"ids": ids, "until": present + lease})
+                runs = connection.execute(self.select_elsewhere, {"ids": ids, "me": member})
+                elsewhere.update(runs.scalars())
+        return present, [
+            ClaimedRow(job_id, next_run, version, record, fence + 1, elsewhere[job_id])
+            for job_id, next_run, version, record, fence, _ in found
+        ]
 
     def upsert(self, connection: Connection, rows: Sequence[Row]) -> None:
         jobs = self.tables.jobs

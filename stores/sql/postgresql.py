@@ -23,13 +23,15 @@ from sqlalchemy import (
     literal_column,
     select,
     true,
+    union_all,
     update,
 )
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import IntegrityError
 
 from tocsin.claims import Claim
 from tocsin.stores.rows import Advance, ClaimedRow, Row
-from tocsin.stores.sql.database import CHUNK, Database, chunks
+from tocsin.stores.sql.database import CHUNK, Database, Refused, chunks
 from tocsin.stores.sql.schema import Tables
 
 __all__ = ["PostgreSQL"]
@@ -42,8 +44,10 @@ _MOST = 10 * CHUNK
 
 
 def _given(name: str, **types: Any) -> Any:
-    """Make a table of arrays, which are parameters named after it and its columns."""
-    arrays = [cast(bindparam(f"{name}_{column}"), ARRAY(kind)) for column, kind in types.items()]
+    """Make a table of arrays, which are parameters named after the columns; see `_arrays`."""
+    arrays = [
+        cast(bindparam(f"all_{each}", type_=Text), ARRAY(kind)) for each, kind in types.items()
+    ]
     return func.unnest(*arrays).table_valued(*types).render_derived(name=name)
 
 
@@ -54,7 +58,7 @@ class PostgreSQL(Database):
 
     def __init__(self, tables: Tables, given: bool) -> None:
         super().__init__(tables, given)
-        jobs, runs, members, meta = tables
+        jobs, runs, _, meta = tables
         me: BindParameter[str] = bindparam("me", type_=Text)
         name = f"{meta.schema or ''}.{meta.name}"
         self._channel = f"tocsin_{sha1(name.encode(), usedforsecurity=False).hexdigest()[:16]}"
@@ -67,11 +71,6 @@ class PostgreSQL(Database):
             .with_for_update(skip_locked=True)
             .cte("due")
         )
-        elsewhere = (
-            select(func.count(runs.c.fence.distinct()))
-            .where(runs.c.job_id == jobs.c.id, runs.c.member != me)
-            .scalar_subquery()
-        )
         until = self.now + bindparam("lease", type_=BigInteger)
         claimed = (
             update(jobs)
@@ -83,50 +82,26 @@ class PostgreSQL(Database):
                 jobs.c.version,
                 jobs.c.record,
                 jobs.c.fence,
-                elsewhere.label("elsewhere"),
+                self.elsewhere.label("elsewhere"),
             )
             .cte("claimed")
         )
-        one = select(self.now.label("now")).subquery("moment")
+        # A claim that is forgotten in a crash has moved nothing, and a run that is found again was
+        # not lost: they need not wait for the disk.
+        lazily = func.set_config("synchronous_commit", "off", True)
+        one = select(self.now.label("now"), lazily.label("lazily")).subquery("moment")
         self.claim_due = select(one.c.now, claimed).select_from(one.outerjoin(claimed, true()))
 
-        entry = _given("entry", id=Text, fence=BigInteger, next_run=BigInteger)
-        run = _given("run", job_id=Text, run_time=BigInteger, fence=BigInteger, record=Text)
-        recorded = (
-            select(runs.c.job_id)
-            .join(run, (runs.c.job_id == run.c.job_id) & (runs.c.run_time == run.c.run_time))
-            .cte("recorded")
+        self.advance_on, self.advance_any = (
+            self._advancing(me, ending) for ending in (False, True)
         )
-        held = (
-            jobs.c.id == entry.c.id,
-            jobs.c.fence == entry.c.fence,
-            select(members.c.name).where(members.c.name == me).exists(),
-            jobs.c.id.not_in(select(recorded.c.job_id)),
-        )
-        moved = (
-            update(jobs)
-            .where(*held, entry.c.next_run.is_not(None))
-            .values(next_run=entry.c.next_run, due_at=entry.c.next_run, fence=jobs.c.fence + 1)
-            .returning(jobs.c.id)
-            .cte("moved")
-        )
-        ended = (
-            delete(jobs).where(*held, entry.c.next_run.is_(None)).returning(jobs.c.id).cte("ended")
-        )
-        advanced = select(moved.c.id).union_all(select(ended.c.id)).cte("advanced")
-        begun = select(run.c.job_id, run.c.run_time, me, run.c.fence, run.c.record).where(
-            run.c.job_id.in_(select(advanced.c.id))
-        )
-        columns = ["job_id", "run_time", "member", "fence", "record"]
-        begin = insert(runs).from_select(columns, begun).returning(runs.c.job_id)
-        self.advance_all = select(begin.cte("begun").c.job_id).distinct()
-
         settled = _given("run", job_id=Text, run_time=BigInteger, fence=BigInteger)
         self.delete_all_runs = delete(runs).where(
             runs.c.job_id == settled.c.job_id,
             runs.c.run_time == settled.c.run_time,
             runs.c.fence == settled.c.fence,
             runs.c.member == me,
+            select(lazily).scalar_subquery().is_not(None),
         )
         row = _given("entry", id=Text, next_run=BigInteger, record=Text)
         base = cast(self.clock(), BigInteger)
@@ -145,6 +120,34 @@ class PostgreSQL(Database):
                 "record": new.excluded.record,
             },
         )
+
+    def _advancing(self, me: BindParameter[str], ending: bool) -> Any:
+        """Make the statement that advances jobs, of which some may have ended."""
+        jobs, runs, members, _ = self.tables
+        # A row for each run: several of a job are alike but for their time.
+        types = {"id": Text, "fence": BigInteger, "next_run": BigInteger, "run_time": BigInteger}
+        run = select(_given("run", **types, record=Text)).cte("run")
+        held = (
+            jobs.c.id == run.c.id,
+            jobs.c.fence == run.c.fence,
+            select(members.c.name).where(members.c.name == me).exists(),
+        )
+        moved = (
+            update(jobs)
+            .where(*held)
+            .values(next_run=run.c.next_run, due_at=run.c.next_run, fence=jobs.c.fence + 1)
+            .returning(jobs.c.id)
+        )
+        if ending:
+            moved = moved.where(run.c.next_run.is_not(None))
+            ended = delete(jobs).where(*held, run.c.next_run.is_(None)).returning(jobs.c.id)
+            advanced: Any = union_all(select(moved.cte("moved")), select(ended.cte("ended")))
+        else:
+            advanced = select(moved.cte("moved"))
+        columns = ["job_id", "run_time", "member", "fence", "record"]
+        begun = select(run.c.id, run.c.run_time, me, run.c.fence, run.c.record)
+        begin = insert(runs).from_select(columns, begun.where(run.c.id.in_(advanced)))
+        return select(begin.returning(runs.c.job_id).cte("begun"))
 
     def clock(self) -> ColumnElement[int]:
         return literal_column(
@@ -195,14 +198,14 @@ class PostgreSQL(Database):
 
     def insert_new(self, connection: Connection, rows: Sequence[Row]) -> None:
         if len(rows) <= _MOST:
-            connection.execute(self.insert_rows, _arrays(rows))
+            connection.execute(self.insert_rows, _row_arrays(rows))
             return
         with self.transaction(connection):
             for chunk in chunks(rows, _MOST):
-                connection.execute(self.insert_rows, _arrays(chunk))
+                connection.execute(self.insert_rows, _row_arrays(chunk))
 
     def upsert(self, connection: Connection, rows: Sequence[Row]) -> None:
-        connection.execute(self.insert_or_replace, _arrays(rows))
+        connection.execute(self.insert_or_replace, _row_arrays(rows))
 
     def claim(
         self, connection: Connection, member: str, now: int | None, lease: int, limit: int
@@ -214,37 +217,59 @@ class PostgreSQL(Database):
     def advance(
         self, connection: Connection, member: str, entries: Sequence[Advance]
     ) -> list[bool]:
-        runs = [(entry, time) for entry in entries for time in entry.times]
+        try:
+            return self._advance(connection, member, entries)
+        except IntegrityError:  # a run is recorded already
+            return super().advance(connection, member, entries)
+
+    def _advance(
+        self, connection: Connection, member: str, entries: Sequence[Advance]
+    ) -> list[bool]:
+        runs = [
+            (job_id, fence, next_run, time, record)
+            for job_id, fence, next_run, times, record in entries
+            for time in times
+        ]
+        ending = any(entry.next_run is None for entry in entries)
+        names = ("id", "fence", "next_run", "run_time", "record")
         held = set(
             connection.execute(
-                self.advance_all,
-                {
-                    "me": member,
-                    "entry_id": [entry.id for entry in entries],
-                    "entry_fence": [entry.fence for entry in entries],
-                    "entry_next_run": [entry.next_run for entry in entries],
-                    "run_job_id": [entry.id for entry, _ in runs],
-                    "run_run_time": [time for _, time in runs],
-                    "run_fence": [entry.fence for entry, _ in runs],
-                    "run_record": [entry.record for entry, _ in runs],
-                },
+                self.advance_any if ending else self.advance_on,
+                {"me": member, **_arrays(names, runs)},
             ).scalars()
         )
         return [entry.id in held for entry in entries]
 
+    def advance_held(self, connection: Connection, member: str, entries: Sequence[Advance]) -> None:
+        if not all(self._advance(connection, member, entries)):
+            raise Refused
+
     def delete_runs(self, connection: Connection, member: str, claims: Sequence[Claim]) -> int:
-        keys = self.run_keys(claims)
-        ids, times, fences = map(list, zip(*keys, strict=True))
-        values = {"run_job_id": ids, "run_run_time": times, "run_fence": fences}
+        values = _arrays(("job_id", "run_time", "fence"), self.run_keys(claims))
         return connection.execute(self.delete_all_runs, {"me": member, **values}).rowcount
 
 
-def _arrays(rows: Sequence[Row]) -> dict[str, Any]:
+def _row_arrays(rows: Sequence[Row]) -> dict[str, str]:
+    names = ("id", "next_run", "record")
+    return _arrays(names, [(row.id, row.next_run, row.record) for row in rows])
+
+
+def _arrays(names: Sequence[str], rows: Sequence[Any]) -> dict[str, str]:
+    """Write the columns of rows as arrays, in PostgreSQL's form: drivers take long for that."""
+    columns = zip(*rows, strict=True)
     return {
-        "entry_id": [row.id for row in rows],
-        "entry_next_run": [row.next_run for row in rows],
-        "entry_record": [row.record for row in rows],
+        f"all_{name}": f"{{{','.join(map(_element, column))}}}"
+        for name, column in zip(names, columns, strict=True)
     }
+
+
+def _element(value: str | int | None) -> str:
+    if type(value) is int:
+        return str(value)
+    if value is None:
+        return "NULL"
+    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _read_psycopg(connection: Any) -> list[str]:

@@ -86,7 +86,6 @@ def make_tables(name: str, metadata: MetaData, schema: str | None) -> Tables:
         **options,
         **often,
     )
-    Index(f"{name}_runs_member", runs.c.member)
     members = Table(
         f"{name}_members",
         metadata,

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from select import select
+from contextlib import contextmanager
+from select import select as wait
 from socket import socket
 from sqlite3 import sqlite_version_info
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, delete, insert, update
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Connection,
+    bindparam,
+    delete,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.sqlite.pysqlite import dialect
 
 from tocsin.claims import Claim
 from tocsin.stores.rows import Advance, ClaimedRow, Row
@@ -24,6 +37,15 @@ _OLDEST = (3, 24)
 _LOOK = 0.1
 
 
+#: As part of a text: a parameter would have to be given with each row.
+_ONE: ColumnElement[int] = literal_column("1", BigInteger)
+
+
+def _text(statement: Any) -> str:
+    """Compile a statement that is executed for many rows, which SQLAlchemy would look at each."""
+    return str(statement.compile(dialect=dialect(paramstyle="named")))
+
+
 class SQLite(Database):
     """Each transaction begins with the lock of the writer, so that none has to be undone."""
 
@@ -32,22 +54,37 @@ class SQLite(Database):
     def __init__(self, tables: Tables, given: bool) -> None:
         super().__init__(tables, True)
         jobs, runs, _, _ = tables
-        row = (jobs.c.id == bindparam("of_job"), jobs.c.fence == bindparam("known"))
-        self.advance_row = (
-            update(jobs)
-            .where(*row)
-            .values(
-                next_run=bindparam("instant", type_=BigInteger),
-                due_at=bindparam("instant", type_=BigInteger),
-                fence=jobs.c.fence + 1,
+        me: BindParameter[str] = bindparam("me")
+        place: ColumnElement[int] = literal_column("rowid", BigInteger)
+        self.select_due = (
+            select(
+                place,
+                *(jobs.c.id, jobs.c.next_run, jobs.c.version, jobs.c.record, jobs.c.fence + 1),
+                self.elsewhere,
             )
+            .where(jobs.c.due_at <= self.now)
+            .order_by(jobs.c.due_at)
+            .limit(bindparam("limit", type_=BigInteger))
         )
-        self.end_row = delete(jobs).where(*row)
-        self.delete_run = delete(runs).where(
-            runs.c.job_id == bindparam("of_job"),
-            runs.c.run_time == bindparam("of_time"),
-            runs.c.fence == bindparam("known"),
-            runs.c.member == bindparam("me"),
+        later: BindParameter[int] = bindparam("instant", type_=BigInteger)
+        self.claim_row = _text(
+            update(jobs)
+            .where(place == bindparam("place", type_=BigInteger))
+            .values(due_at=later, fence=jobs.c.fence + _ONE)
+        )
+        row = (jobs.c.id == bindparam("of_job"), jobs.c.fence == bindparam("known"))
+        self.advance_row = _text(
+            update(jobs).where(*row).values(next_run=later, due_at=later, fence=jobs.c.fence + _ONE)
+        )
+        self.end_row = _text(delete(jobs).where(*row))
+        self.insert_run = _text(insert(runs))
+        self.delete_run = _text(
+            delete(runs).where(
+                runs.c.job_id == bindparam("of_job"),
+                runs.c.run_time == bindparam("of_time"),
+                runs.c.fence == bindparam("known"),
+                runs.c.member == me,
+            )
         )
 
     def clock(self) -> ColumnElement[int]:
@@ -79,7 +116,7 @@ class SQLite(Database):
 
     def changes(self, connection: Connection, sender: str, stop: socket) -> Iterator[int | None]:
         version = None
-        while not select([stop], [], [], _LOOK)[0]:
+        while not wait([stop], [], [], _LOOK)[0]:
             # A number in memory that all processes share: it changes with each commit of others.
             found = connection.exec_driver_sql("PRAGMA data_version").scalar()
             if found != version:
@@ -92,11 +129,35 @@ class SQLite(Database):
         self, connection: Connection, member: str, now: int | None, lease: int, limit: int
     ) -> tuple[int, list[ClaimedRow]]:
         # Looking takes no lock; most wake-ups of many schedulers find that another was quicker.
-        now = self.at(now)["now"]
+        values = {"limit": limit, "me": member, **self.at(now)}
+        present = values["now"]
         due = self.earliest(connection)
-        if due is None or due > now:
-            return now, []
-        return super().claim(connection, member, now, lease, limit)
+        if due is None or due > present:
+            return present, []
+        with self.lazily(connection):
+            found = connection.execute(self.select_due, values).all()
+            rows = [{"place": row[0], "instant": present + lease} for row in found]
+            if rows:
+                connection.exec_driver_sql(self.claim_row, rows)
+        return present, [ClaimedRow(*row[1:]) for row in found]
+
+    @contextmanager
+    def lazily(self, connection: Connection) -> Iterator[None]:
+        """Do a transaction that need not be on the disk when it ends.
+
+        A claim that is forgotten in a crash has moved nothing, and a run that is found again was
+        not lost.
+        """
+        level = connection.info.get("tocsin_synchronous")
+        if level is None:
+            level = connection.exec_driver_sql("PRAGMA synchronous").scalar_one()
+            connection.info["tocsin_synchronous"] = level
+        connection.exec_driver_sql("PRAGMA synchronous = NORMAL")
+        try:
+            with self.transaction(connection):
+                yield
+        finally:
+            connection.exec_driver_sql(f"PRAGMA synchronous = {level:d}")
 
     def upsert(self, connection: Connection, rows: Sequence[Row]) -> None:
         jobs = self.tables.jobs
@@ -118,28 +179,27 @@ class SQLite(Database):
     def advance_held(self, connection: Connection, member: str, entries: Sequence[Advance]) -> None:
         if connection.execute(self.select_member, {"me": member}).first() is None:
             raise Refused
-        on = [
-            {"of_job": entry.id, "known": entry.fence, "instant": entry.next_run}
-            for entry in entries
-            if entry.next_run is not None
-        ]
-        ended = [
-            {"of_job": entry.id, "known": entry.fence}
-            for entry in entries
-            if entry.next_run is None
-        ]
-        if on and connection.execute(self.advance_row, on).rowcount != len(on):
-            raise Refused
-        if ended and connection.execute(self.end_row, ended).rowcount != len(ended):
-            raise Refused
-        connection.execute(insert(self.tables.runs), self.runs_of(member, entries))
+        on: list[dict[str, Any]] = []
+        ended: list[dict[str, Any]] = []
+        for job_id, fence, next_run, _, _ in entries:
+            if next_run is None:
+                ended.append({"of_job": job_id, "known": fence})
+            else:
+                on.append({"of_job": job_id, "known": fence, "instant": next_run})
+        for statement, rows in ((self.advance_row, on), (self.end_row, ended)):
+            if rows and connection.exec_driver_sql(statement, rows).rowcount != len(rows):
+                raise Refused
+        connection.exec_driver_sql(self.insert_run, self.runs_of(member, entries))
+
+    def settle(self, connection: Connection, member: str, claims: Sequence[Claim]) -> list[bool]:
+        with self.lazily(connection):
+            held = self.recorded(connection, member, claims)
+            self.delete_runs(connection, member, claims)
+        return held
 
     def delete_runs(self, connection: Connection, member: str, claims: Sequence[Claim]) -> int:
-        keys = self.run_keys(claims)
-        return connection.execute(
-            self.delete_run,
-            [
-                {"of_job": job_id, "of_time": at, "known": fence, "me": member}
-                for job_id, at, fence in keys
-            ],
-        ).rowcount
+        rows = [
+            {"of_job": job_id, "of_time": run_time, "known": fence, "me": member}
+            for job_id, run_time, fence in self.run_keys(claims)
+        ]
+        return connection.exec_driver_sql(self.delete_run, rows).rowcount
