@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import tzinfo
 from functools import lru_cache
 from inspect import signature
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from tocsin import plugins
@@ -159,6 +160,7 @@ def make_jobs(
     made = []
     model: Job | None = None
     common_target = checked_shape = None
+    blank = _blank_jobs()
     for each in jobs:
         if model is not None and _OWN.issuperset(each):
             target = common_target
@@ -178,13 +180,27 @@ def make_jobs(
             if BaseTrigger not in type(trigger).__mro__:
                 trigger = make_trigger(trigger, {}, scheduler.timezone, scheduler.now())
             job_id = checked_text(each["id"], "id") if "id" in each else None
-            job = model.alike(job_id, trigger, target)
+            job = model.alike(next(blank), job_id, trigger, target)
         else:
             job = _make_of(scheduler, {**shared, **each})
             if model is None and plain and _OWN.issuperset(each) and "id" not in shared:
                 model = job
         made.append(job)
     return made
+
+
+def _blank_jobs() -> Iterator[Job]:
+    """Make jobs to fill in, ever more of them at once, but few in vain.
+
+    New objects have the garbage collector go through all that there are, again and again: for a
+    million jobs as long as it takes to make them. Since CPython 3.12 it comes between two steps
+    of the interpreter only, and each round here is one step.
+    """
+    made, size = 0, 64
+    while True:
+        yield from list(map(Job.__new__, repeat(Job, size)))
+        made += size
+        size = min(max(made // 4, 64), 16_384)
 
 
 #: Whatever is not of these is an argument of the trigger.

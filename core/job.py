@@ -177,9 +177,8 @@ class Job(Entry):
         # The `Claim` of a shared store.
         self._handle: Any = None
 
-    def alike(self, job_id: str | None, trigger: BaseTrigger, target: Any) -> Job:
-        """Make another job with the same name, rules and next run, that is in no store yet."""
-        job: Job = Job.__new__(Job)
+    def alike(self, job: Job, job_id: str | None, trigger: BaseTrigger, target: Any) -> Job:
+        """Give a blank job the same name, rules and next run; it is in no store yet."""
         job.id = f"{_random_bits(128):032x}" if job_id is None else job_id
         job._target = target
         job.trigger = trigger
