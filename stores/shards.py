@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -62,6 +63,8 @@ _SECOND = 1_000_000
 _NEWS = ("news/members", "news/leaders", "news/owners", "news/inboxes")
 #: So many seconds after a division of the shards it is seen to whether all of them are led.
 _CHECK = 0.3
+#: So many seconds runs that have ended wait for others, to be settled together.
+_LINGER = 0.1
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -258,9 +261,9 @@ class Shard:
         self.version = 0
         self.inbox_version = 0
         self.lines = bytearray()
-        self.page_bytes = 0
-        #: Bytes of lines that were written once more since the pages were.
-        self.rewritten = 0
+        # Bytes of the pages that were written together, of those that were added since, and of
+        # lines of the log that were written once more.
+        self.page_bytes = self.added_bytes = self.rewritten = 0
         # What the first line of the log says: the number of leaders so far, the number of the
         # last operation that is in it, the pages, and the names of members that have runs.
         self.epoch = 0
@@ -308,8 +311,12 @@ class Shard:
         self.lines += lines
 
     def is_long(self) -> bool:
-        """Tell whether to write the pages now costs no more than the log has cost since."""
-        return self.rewritten > self.page_bytes + 4096 or len(self.lines) > _PAGE_BYTES
+        """Tell whether to begin the log anew costs no more than to have gone on has cost."""
+        return self.rewritten > len(self.lines) + 4096 or len(self.lines) > _PAGE_BYTES
+
+    def is_scattered(self) -> bool:
+        """Tell whether as much was added to the pages as is in them."""
+        return self.added_bytes + len(self.lines) > self.page_bytes + 16384
 
     def apply_lines(self, lines: Iterable[bytes]) -> None:
         """Have the entries be as lines of pages or of the log say, the last one for each job."""
@@ -800,7 +807,7 @@ class ShardJobStore(SharedJobStore):
             if len(shard.lines) + len(work[shard][0]) > 2 * _PAGE_BYTES:
                 # What was applied is in the pages that are written now.
                 work[shard][0].clear()
-                self._compact([shard], work[shard][1])
+                self._compact(shard, work[shard][1])
                 work[shard][1].clear()
         parts = [(shard, lines, ops) for shard, (lines, ops) in work.items() if ops]
         transactions = [[self._append(shard, lines), *ops] for shard, lines, ops in parts]
@@ -809,37 +816,58 @@ class ShardJobStore(SharedJobStore):
                 shard.written(lines)
             else:
                 self._doubt([shard])
-        self._compact([shard for shard in work if shard.is_long()])
+        self._tidy(work)
         return [shard for shard in full if self._led.get(shard.number) is shard]
 
     def _append(self, shard: Shard, lines: bytes | bytearray) -> Set:
         return Set(shard.log, shard.head() + bytes(shard.lines) + bytes(lines), shard.version)
 
-    def _compact(self, shards: Sequence[Shard], extra: Sequence[Op] = ()) -> None:
-        """Write the pages of shards anew, and begin their logs anew."""
+    def _tidy(self, shards: Iterable[Shard]) -> None:
+        """Begin the logs of shards anew that are long: what is in them becomes a page."""
+        long = [each for each in shards if each.is_long() and self._led.get(each.number) is each]
+        if not long:
+            return
         transactions: list[list[Op]] = []
-        ends = []
-        for shard in shards:
-            if self._led.get(shard.number) is not shard:
+        scattered = []
+        for shard in long:
+            if shard.is_scattered():
+                scattered.append(shard)
                 continue
-            old, pages = shard.pages, shard.pages_of_state()
-            shard.pages = [f"{shard.pages_folder}/{shard.version}-{n}" for n in range(len(pages))]
-            shard.page_bytes = sum(map(len, pages))
-            new = [Create(path, page) for path, page in zip(shard.pages, pages, strict=True)]
+            page = f"{shard.pages_folder}/{shard.version}-0"
+            new = Create(page, bytes(shard.lines[1:]))
+            shard.added_bytes += len(shard.lines)
+            shard.pages.append(page)
             shard.lines.clear()
             shard.rewritten = 0
-            end = [self._append(shard, b""), *(Delete(page) for page in old), *extra]
-            if shard.page_bytes < self._tree.most_bytes // 2:
-                transactions.append([*end, *new])
-            else:
-                transactions += [[Check(shard.log, shard.version), page] for page in new]
-                transactions.append(end)
-            ends.append((len(transactions) - 1, shard))
-        if not transactions:
-            return
-        results = self._tree.commit(transactions)
-        for place, shard in ends:
-            if results[place] is None:
+            transactions.append([self._append(shard, b""), new])
+        self._begin_anew([shard for shard in long if shard not in scattered], transactions)
+        for shard in scattered:
+            self._compact(shard)
+
+    def _compact(self, shard: Shard, extra: Sequence[Op] = ()) -> None:
+        """Write the pages of a shard anew, and begin its log anew."""
+        old, pages = shard.pages, shard.pages_of_state()
+        shard.pages = [f"{shard.pages_folder}/{shard.version}-{n}" for n in range(len(pages))]
+        shard.page_bytes = sum(map(len, pages))
+        shard.added_bytes = shard.rewritten = 0
+        shard.lines.clear()
+        new = [Create(path, page) for path, page in zip(shard.pages, pages, strict=True)]
+        end = [self._append(shard, b""), *(Delete(page) for page in old), *extra]
+        if shard.page_bytes < self._tree.most_bytes // 2:
+            self._begin_anew([shard], [[*end, *new]])
+        else:
+            parts: list[list[Op]] = [[Check(shard.log, shard.version), page] for page in new]
+            self._begin_anew([shard], [*parts, end])
+
+    def _begin_anew(self, shards: Sequence[Shard], transactions: Sequence[Sequence[Op]]) -> None:
+        """Commit new logs, one of each of the last transactions."""
+        try:
+            results = self._tree.commit(transactions)
+        except Exception:
+            self._doubt(shards)
+            raise
+        for shard, refused in zip(shards, results[-len(shards) :], strict=True):
+            if refused is None:
                 shard.version += 1
             else:
                 self._doubt([shard])
@@ -1050,7 +1078,7 @@ class ShardJobStore(SharedJobStore):
                 elif refused < len(ops):
                     self._dirty.add(shard.number)
                 again += [index for index, _, _ in work[shard]]
-        self._compact([shard for shard in work if shard.is_long()])
+        self._tidy(work)
         return sorted(again)
 
     def _committed(
@@ -1117,6 +1145,15 @@ class ShardJobStore(SharedJobStore):
                     return held
         raise Unavailable(f"{self!r}: others changed jobs {_MOST_TRIES} times meanwhile")
 
+    def _settle_batch(self, claims: list[Claim]) -> None:
+        # A write costs the more the more often there is one: so many runs end together.
+        if not self._closing:
+            time.sleep(_LINGER)
+            with self._wake:
+                claims += self._unsettled
+                self._unsettled = []
+        super()._settle_batch(claims)
+
     def _settle_some(
         self, member: str, claims: Sequence[Claim], pending: Sequence[int], held: list[bool]
     ) -> list[int]:
@@ -1151,7 +1188,7 @@ class ShardJobStore(SharedJobStore):
                         held[index] = True
                 else:
                     again += indices
-        self._compact([shard for shard in work if shard.is_long()])
+        self._tidy(work)
         for number, indices in others.items():
             again += self._settle_elsewhere(member, claims, number, indices, held)
         return sorted(again)
