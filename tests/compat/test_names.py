@@ -32,7 +32,9 @@ NAMES = {
     "apscheduler.jobstores.base": "BaseJobStore JobLookupError ConflictingIdError"
     " TransientJobError",
     "apscheduler.jobstores.memory": "MemoryJobStore",
+    "apscheduler.jobstores.mongodb": "MongoDBJobStore",
     "apscheduler.jobstores.redis": "RedisJobStore",
+    "apscheduler.jobstores.rethinkdb": "RethinkDBJobStore",
     "apscheduler.jobstores.sqlalchemy": "SQLAlchemyJobStore",
     "apscheduler.triggers": "",
     "apscheduler.triggers.base": "BaseTrigger",
@@ -60,8 +62,6 @@ NAMES = {
 #: Modules for backends that tocsin does not have yet.
 MISSING = {
     "apscheduler.jobstores.etcd": "EtcdJobStore",
-    "apscheduler.jobstores.mongodb": "MongoDBJobStore",
-    "apscheduler.jobstores.rethinkdb": "RethinkDBJobStore",
     "apscheduler.jobstores.zookeeper": "ZooKeeperJobStore",
 }
 INSTALL = "from tocsin.adapters.apscheduler import install; install()\n"
@@ -121,12 +121,12 @@ def test_a_store_that_tocsin_lacks_is_named_in_a_configuration() -> None:
         "-c",
         f"{INSTALL}from apscheduler.schedulers.background import BackgroundScheduler\n"
         "for make in (\n"
-        "    lambda: BackgroundScheduler(jobstores={'default': {'type': 'rethinkdb'}}),\n"
-        "    lambda: BackgroundScheduler().add_jobstore('rethinkdb'),\n"
+        "    lambda: BackgroundScheduler(jobstores={'default': {'type': 'etcd'}}),\n"
+        "    lambda: BackgroundScheduler().add_jobstore('etcd'),\n"
         "):\n"
         "    try:\n        make()\n    except ImportError as error:\n        print(error)",
     )
-    assert output.count("this version of tocsin has no RethinkDBJobStore yet") == 2
+    assert output.count("this version of tocsin has no EtcdJobStore yet") == 2
 
 
 def test_unknown_modules_are_not_found() -> None:
