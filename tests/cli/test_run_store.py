@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from support.running import Running, command, moment, run_times, toml
+from support.addresses import KINDS
+from support.running import Running, command, moment, run_times, toml, until
 
 from tocsin.cli.app import app
 from tocsin.cli.place import url_of_file
@@ -21,6 +22,8 @@ from tocsin.cli.place import url_of_file
 Run = Callable[..., Running]
 HOURLY = 'trigger = "interval"\nhours = 1\n'
 SAY = 'command = "echo $MINE"'
+#: Rules by which no run is left out, however late the machine is.
+ALL = "coalesce = false\nmax_instances = 100"
 
 
 @pytest.fixture(autouse=True)
@@ -174,7 +177,7 @@ def test_run_now_is_done_by_whoever_runs_the_file(run: Run, tmp_path: Path) -> N
 
 def test_two_processes_share_the_runs(run: Run, tmp_path: Path) -> None:
     """Each second has one run of each job, whoever has it, from two starts at once to the end."""
-    text = "".join(toml(f"job {number}", SAY) for number in range(5))
+    text = "".join(toml(f"job {number}", SAY, ALL) for number in range(5))
     both = [run(text), run(text)]
     for running in both:
         running.wait("started")
@@ -183,7 +186,7 @@ def test_two_processes_share_the_runs(run: Run, tmp_path: Path) -> None:
     both[1].wait("job_executed", count=len(both[1].of("job_executed")) + 10)
     stop(both[1])
     for number in range(5):
-        times = sorted(time for running in both for time in run_times(running, f"job {number}"))
+        times = sorted(moment for running in both for moment in run_times(running, f"job {number}"))
         assert times == [times[0] + timedelta(seconds=count) for count in range(len(times))]
     assert not [each for running in both for each in running.of("job_lost")]
 
@@ -195,7 +198,7 @@ def test_two_processes_that_reload_at_once(run: Run, tmp_path: Path) -> None:
         every = "*" if number % 2 else "*/1"
         when = f'crontab = "{every} * * * * *"\n'
         extra = toml(f"extra {number % 3}", SAY, when=HOURLY)
-        job = toml("job", f'command = "echo {number}"', when=when)
+        job = toml("job", f'command = "echo {number}"', ALL, when=when)
         return job + extra
 
     both = [run(text(0)), run(text(0))]
@@ -212,7 +215,7 @@ def test_two_processes_that_reload_at_once(run: Run, tmp_path: Path) -> None:
     for running in both:
         stop(running)
     assert number > 5
-    times = sorted(time for running in both for time in run_times(running, "job"))
+    times = sorted(moment for running in both for moment in run_times(running, "job"))
     assert times == [times[0] + timedelta(seconds=count) for count in range(len(times))]
     assert sorted(listed(path)) == [f"extra {number % 3}", "job"]
 
@@ -228,6 +231,27 @@ def test_a_process_that_was_killed_is_followed_by_another(run: Run) -> None:
     stop(following)
     counts = Counter([*run_times(running, "job"), *run_times(following, "job")])
     assert max(counts.values()) == 1
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "sqlite"])
+def test_on_a_server(run: Run, kind: str, request: pytest.FixtureRequest) -> None:
+    """Two processes share the runs, and each run is had once, also after a start anew."""
+    url = KINDS[kind](request)
+    text = toml("job", SAY, ALL) + toml("late", SAY, when=HOURLY)
+    first, second = run(text, "--store", url), run(text, "--store", url)
+    second.wait("started")
+    first.wait("started")
+    late = listed(url)["late"]
+    until(lambda: len(first.of("job_executed")) + len(second.of("job_executed")) >= 4)
+    stop(first)
+    third = run(text, "--store", url)
+    third.wait("started")
+    stop(second)
+    third.wait("job_executed", "job", 2)
+    stop(third)
+    times = sorted(moment for each in (first, second, third) for moment in run_times(each, "job"))
+    assert times == [times[0] + timedelta(seconds=count) for count in range(len(times))]
+    assert listed(url)["late"] == late
 
 
 def test_a_store_that_others_use_too(run: Run, tmp_path: Path) -> None:
