@@ -215,6 +215,16 @@ def test_any_scheduler_reads_what_became_of_a_trigger(name: str) -> None:
         found = wanted = following
 
 
+def test_what_would_search_for_hours_is_refused_by_stores() -> None:
+    mixed = [
+        CalendarIntervalTrigger(months=1, days=days, start_date="0001-01-01", timezone=BERLIN)
+        for days in (1, 2)
+    ]
+    job = read_job(pickle.dumps(state_of(trigger=AndTrigger(mixed))), "job")
+    with pytest.raises(ValueError, match="searches"):
+        Codec().dumps(job)
+
+
 def test_delays_are_the_same_when_a_job_is_read_again() -> None:
     trigger = OrTrigger([CronTrigger(hour=3, jitter=60, timezone=BERLIN)], jitter=5)
     data = pickle.dumps(state_of(trigger=trigger))
