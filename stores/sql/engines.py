@@ -55,12 +55,13 @@ def parsed(url: Any) -> URL:
 def make_engine(url: URL, isolation: str, options: Mapping[str, Any]) -> Engine:
     """Make an engine whose errors show no arguments of jobs; ImportError without the driver."""
     given = {"isolation_level": isolation, "hide_parameters": True, **options}
-    if is_in_memory(url):
-        given.setdefault("poolclass", StaticPool)
     try:
-        patience = _PATIENCE.get(url.get_dialect().driver, {})
+        arguments = dict(_PATIENCE.get(url.get_dialect().driver, {}))
+        if is_in_memory(url):
+            given.setdefault("poolclass", StaticPool)
+            arguments["check_same_thread"] = False
         given["connect_args"] = {
-            **{name: value for name, value in patience.items() if name not in url.query},
+            **{name: value for name, value in arguments.items() if name not in url.query},
             **given.get("connect_args", {}),
         }
         engine = create_engine(url, **given)

@@ -26,6 +26,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import Dialect
 
 from tocsin.claims import Claim
 from tocsin.stores.rows import Advance, ClaimedRow, Row
@@ -65,18 +66,6 @@ class MySQL(Database):
         jobs, runs, _, meta = tables
         name = f"{meta.schema or ''}.{meta.name}"
         self._lock = f"tocsin_{sha1(name.encode(), usedforsecurity=False).hexdigest()[:16]}"
-        (index,) = jobs.indexes
-        quoted = mysql.dialect().identifier_preparer.quote(str(index.name))
-        self.select_due = (
-            select(jobs.c.id, jobs.c.next_run, jobs.c.version, jobs.c.record, jobs.c.fence)
-            .add_columns(self.now)
-            # By any other way it would lock more rows than it takes.
-            .with_hint(jobs, f"FORCE INDEX ({quoted})")
-            .where(jobs.c.due_at <= self.now)
-            .order_by(jobs.c.due_at)
-            .limit(bindparam("limit", type_=BigInteger))
-            .with_for_update(skip_locked=True)
-        )
         ids: BindParameter[Any] = bindparam("ids", expanding=True)
         self.claim_rows = (
             update(jobs)
@@ -97,11 +86,25 @@ class MySQL(Database):
         if version < _OLDEST[kind]:
             found, oldest = (".".join(map(str, each)) for each in (version, _OLDEST[kind]))
             raise RuntimeError(f"the server is {kind} {found}, {oldest} or later is needed")
-        self._prepare(str(Key().load_dialect_impl(dialect).collation))  # type: ignore[attr-defined]
+        self._prepare(dialect)
 
-    def _prepare(self, collation: str) -> None:
-        """Make the statements in which texts are compared with those of the tables."""
+    def _prepare(self, dialect: Dialect) -> None:
+        """Make the statements whose text depends on the server and the driver."""
         jobs, runs, members, _ = self.tables
+        (index,) = jobs.indexes
+        # A hint may name the table, by %(name)s.
+        quoted = dialect.identifier_preparer.quote(str(index.name)).replace("%", "%%")
+        collation = str(Key().load_dialect_impl(dialect).collation)  # type: ignore[attr-defined]
+        self.select_due = (
+            select(jobs.c.id, jobs.c.next_run, jobs.c.version, jobs.c.record, jobs.c.fence)
+            .add_columns(self.now)
+            # By any other way it would lock more rows than it takes.
+            .with_hint(jobs, f"FORCE INDEX ({quoted})")
+            .where(jobs.c.due_at <= self.now)
+            .order_by(jobs.c.due_at)
+            .limit(bindparam("limit", type_=BigInteger))
+            .with_for_update(skip_locked=True)
+        )
         me: BindParameter[str] = bindparam("me")
         member = select(members.c.name).where(members.c.name == me).exists()
 

@@ -1,0 +1,383 @@
+"""What is special to the SQL store: its options, what it refuses, and how it gets over trouble."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore as PeerStore
+from sqlalchemy import MetaData, create_engine, event, inspect, text, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
+from support.servers import PostgreSQL
+
+from tocsin import IntervalTrigger
+from tocsin.job import Job
+from tocsin.stores.sqlalchemy import SQLAlchemyJobStore
+from tocsin.testing import FakeScheduler
+from tocsin.testing.stores import note
+
+PATIENCE = 20.0
+SECOND = 1_000_000
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def any_url(request: pytest.FixtureRequest) -> str:
+    fixture = "url" if request.param == "sqlite" else request.param
+    found = request.getfixturevalue(fixture)
+    return found if isinstance(found, str) else str(found.url)
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., SQLAlchemyJobStore]]:
+    """Open stores, on the scheduler's clock, and close them at the end."""
+    stores: list[SQLAlchemyJobStore] = []
+
+    def open_store(*args: Any, **options: Any) -> SQLAlchemyJobStore:
+        store = SQLAlchemyJobStore(*args, **{"clock": "scheduler", **options})
+        store.start(FakeScheduler(timezone="UTC"), "default")
+        stores.append(store)
+        return store
+
+    yield open_store
+    for store in stores:
+        store.shutdown()
+
+
+def name() -> str:
+    return f"jobs_{os.getpid()}_{next(_numbers)}_of_options"
+
+
+def job(store: SQLAlchemyJobStore, job_id: str, due: float | None = 0.0, **options: Any) -> Job:
+    scheduler = store._scheduler
+    assert scheduler is not None
+    return Job(
+        scheduler,
+        note,
+        id=job_id,
+        name=job_id,
+        trigger=IntervalTrigger(hours=1),
+        misfire_grace_time=None,
+        coalesce=True,
+        max_instances=1,
+        next_run=None if due is None else scheduler.now() + round(due * SECOND),
+        **options,
+    )
+
+
+def now(store: SQLAlchemyJobStore) -> int:
+    assert store._scheduler is not None
+    return store._scheduler.now()
+
+
+# Options
+
+
+def test_texts_are_options(url: str, opened: Callable[..., Any]) -> None:
+    store = opened(url, lease="30", poll_interval="2.5", create="true", pickle_protocol="4")
+    assert (store.lease, store.poll_interval, store.create) == (30.0, 2.5, True)
+
+
+def test_an_unknown_option_is_named(url: str) -> None:
+    with pytest.raises(TypeError, match=r"leese: unknown.*lease") as refused:
+        SQLAlchemyJobStore(url, leese=3)
+    assert "tableschema" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"url": "sqlite://", "engine": create_engine("sqlite://")}]
+)
+def test_one_of_url_and_engine_is_needed(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="url: either it or an engine is needed"):
+        SQLAlchemyJobStore(**options)
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("oracle://scott:tiger@host/db", "'oracle' is not supported"),
+        ("postgresql+psycopg_async://host/db", "asynchronous"),
+        ("sqlite+nosuchdriver:///x", "SQLAlchemy knows no 'sqlite\\+nosuchdriver'"),
+        ("scott:tiger@host/db", "can't be read as"),
+    ],
+)
+def test_an_address_is_refused(address: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as refused:
+        SQLAlchemyJobStore(address)
+    assert "tiger" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "driver"),
+    [
+        ("postgresql://host/db", "psycopg"),
+        ("mysql://host/db", "pymysql"),
+        ("mariadb://host/db", "pymysql"),
+    ],
+)
+def test_a_driver_that_is_installed_is_chosen(address: str, driver: str) -> None:
+    assert SQLAlchemyJobStore(address)._engine.dialect.driver == driver
+
+
+def test_names_and_passwords_are_not_shown() -> None:
+    store = SQLAlchemyJobStore("postgresql+psycopg://scott:tiger@host:99/db?sslpassword=lion")
+    assert repr(store) == "<SQLAlchemyJobStore postgresql://host:99/db tocsin_jobs>"
+
+
+def test_errors_show_no_arguments(any_url: str, opened: Callable[..., Any]) -> None:
+    store = opened(any_url, tablename=name())
+    with store._engine.begin() as connection:
+        connection.execute(text(f"DROP TABLE {store.tablename}"))
+    with pytest.raises(DBAPIError) as failed:
+        store.add_jobs([job(store, "one", args=("s3cret",))], False)
+    assert "s3cret" not in str(failed.value)
+
+
+def test_an_engine_is_used_and_left_open(url: str, opened: Callable[..., Any]) -> None:
+    engine = create_engine(url)
+    disposed: list[Any] = []
+    event.listen(engine, "engine_disposed", disposed.append)
+    store = opened(engine=engine, tablename="elsewhere")
+    store.add_jobs([job(store, "one")], False)
+    assert list(store.claim(now(store), 10))
+    store.shutdown()
+    assert disposed == []
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT id FROM elsewhere")).scalars().all() == ["one"]
+    engine.dispose()
+
+
+def test_the_pool_of_an_engine_may_be_small(any_url: str, opened: Callable[..., Any]) -> None:
+    store = opened(
+        any_url,
+        tablename=name(),
+        engine_options={"pool_size": 1, "max_overflow": 0, "pool_timeout": 2},
+    )
+    store.add_jobs([job(store, "one")], False)
+    assert [each.id for each in store.claim(now(store), 10)] == ["one"]
+
+
+def test_a_database_in_memory(opened: Callable[..., Any]) -> None:
+    store, other = opened("sqlite://"), opened("sqlite:///:memory:")
+    store.add_jobs([job(store, "one")], False)
+    found = []
+    thread = threading.Thread(target=lambda: found.extend(store.get_all_jobs()))
+    thread.start()
+    thread.join(PATIENCE)
+    assert [each.id for each in found] == ["one"]
+    assert other.get_all_jobs() == []
+
+
+def test_an_engine_in_memory_must_have_one_connection(opened: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match="poolclass=StaticPool"):
+        SQLAlchemyJobStore(engine=create_engine("sqlite://"))
+    engine = create_engine(
+        "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
+    )
+    store = opened(engine=engine)
+    store.add_jobs([job(store, "one")], False)
+    assert [each.id for each in store.get_all_jobs()] == ["one"]
+    store.shutdown()
+    engine.dispose()
+
+
+def test_metadata_gets_the_tables(url: str) -> None:
+    metadata = MetaData()
+    SQLAlchemyJobStore(url, tablename="mine", metadata=metadata)
+    assert sorted(metadata.tables) == ["mine", "mine_members", "mine_meta", "mine_runs"]
+    with pytest.raises(ValueError, match="metadata: it has a table 'mine' already"):
+        SQLAlchemyJobStore(url, tablename="mine", metadata=metadata)
+
+
+def test_a_schema_is_used(postgresql: Any, opened: Callable[..., Any]) -> None:
+    schema = name()
+    engine = create_engine(postgresql.url)
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA {schema}"))
+    store = opened(postgresql.url, tableschema=schema)
+    store.add_jobs([job(store, "one")], False)
+    assert [each.id for each in store.claim(now(store), 10)] == ["one"]
+    assert inspect(engine).has_table("tocsin_jobs_runs", schema=schema)
+    engine.dispose()
+
+
+def test_names_are_quoted(any_url: str, opened: Callable[..., Any]) -> None:
+    strange = f'{name()} "Select" \'; -- `%s :x'
+    store = opened(any_url, tablename=strange)
+    store.add_jobs([job(store, "one"), job(store, "two")], False)
+    claimed = store.claim(now(store), 10)
+    moved = [(each, each._next_run, now(store) + SECOND) for each in claimed]
+    assert store.advance(moved) == [True, True]
+    assert store._member is not None
+    assert store._settle(store._member, [each._handle for each in claimed]) == [True, True]
+    assert store.add_jobs([job(store, "one")], True) == [True]
+    assert store.recover(now(store)) == []
+    store.remove_all_jobs()
+    assert inspect(store._engine).has_table(strange)
+
+
+def test_an_id_has_so_many_characters(any_url: str, opened: Callable[..., Any]) -> None:
+    store = opened(any_url, tablename=name())
+    longest = "\N{SNOWMAN}" * 255
+    store.add_jobs([job(store, longest)], False)
+    found = store.lookup_job(longest)
+    assert found is not None
+    with pytest.raises(ValueError, match="has 256 characters, at most 255"):
+        store.add_jobs([job(store, longest + "x")], False)
+
+
+# Tables
+
+
+def test_the_table_of_apscheduler_is_refused(url: str) -> None:
+    peer = PeerStore(url, tablename="apscheduler_jobs")
+    peer.jobs_t.create(peer.engine)
+    peer.shutdown()
+    store = SQLAlchemyJobStore(url, tablename="apscheduler_jobs")
+    with pytest.raises(RuntimeError, match=r"'apscheduler_jobs' that is not tocsin's.*migrate"):
+        store.start(FakeScheduler(), "default")
+
+
+def test_tables_of_a_later_version_are_refused(url: str, opened: Callable[..., Any]) -> None:
+    store = opened(url)
+    with store._engine.begin() as connection:
+        connection.execute(update(store.tables.meta).values(version=99))
+    later = SQLAlchemyJobStore(url)
+    with pytest.raises(RuntimeError, match=r"has version 99.*up to 1; use a later tocsin"):
+        later.start(FakeScheduler(), "default")
+
+
+# Runs
+
+
+def test_a_run_is_recorded_once(any_url: str, opened: Callable[..., Any]) -> None:
+    store = opened(any_url, tablename=name())
+    store.add_jobs([job(store, "back"), job(store, "other"), job(store, "last")], False)
+    first = store.claim(now(store), 10)
+    due = now(store)
+    assert store.advance([(each, due, due + SECOND) for each in first]) == [True] * 3
+    # Somebody sets it back to a run that has not ended.
+    store.modify_job("back", {"_next_run": due})
+    again = {each.id: each for each in store.claim(due + SECOND, 10)}
+    assert set(again) == {"back", "other", "last"}
+    held = store.advance(
+        [
+            (again["back"], due, due + 9 * SECOND),
+            (again["other"], due + SECOND, due + 9 * SECOND),
+            (again["last"], due + SECOND, None),
+        ]
+    )
+    assert held == [False, True, True]
+    found = store.lookup_job("back")
+    assert found is not None
+    assert found._next_run == due
+    assert store.lookup_job("last") is None
+
+
+def test_the_fence_of_an_id_grows_when_it_is_added_again(
+    any_url: str, opened: Callable[..., Any]
+) -> None:
+    store = opened(any_url, tablename=name())
+    fences = []
+    for _ in range(3):
+        store.add_jobs([job(store, "one")], False)
+        (claimed,) = store.claim(now(store), 10)
+        fences.append(claimed._handle.fence)
+        store.remove_job("one")
+    assert fences == sorted(set(fences))
+
+
+def test_whoever_is_no_member_records_nothing(any_url: str, opened: Callable[..., Any]) -> None:
+    store = opened(any_url, tablename=name())
+    store.add_jobs([job(store, "one")], False)
+    (claimed,) = store.claim(now(store), 10)
+    store._leave(store._member or "")
+    assert store.advance([(claimed, now(store), now(store) + SECOND)]) == [False]
+    found = store.lookup_job("one")
+    assert found is not None
+    assert found._next_run == now(store)
+
+
+# Trouble
+
+
+def test_a_server_that_was_restarted(
+    start_server: Callable[..., Any], opened: Callable[..., Any]
+) -> None:
+    server = start_server(PostgreSQL)
+    store, other = opened(server.url), opened(server.url)
+    store.add_jobs([job(store, "one", 60)], False)
+    woken = threading.Event()
+    other._woken = woken.set
+    server.restart()
+    assert [each.id for each in store.get_all_jobs()] == ["one"]
+    (claimed,) = store.claim(now(store) + 60 * SECOND, 10)
+    assert store.advance([(claimed, claimed._next_run, now(store))]) == [True]
+    # The other one listens again, and looks at what it may have missed.
+    assert woken.wait(PATIENCE)
+    woken.clear()
+    store.add_jobs([job(store, "two", -5)], False)
+    assert woken.wait(PATIENCE)
+
+
+def test_a_connection_that_died_while_idle(
+    postgresql: Any, opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tocsin.stores.sqlalchemy._IDLE", -1.0)
+    store = opened(postgresql.url, tablename=name())
+    with store._engine.connect() as connection:
+        mine = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    engine = create_engine(postgresql.url)
+    with engine.connect() as connection:
+        assert connection.execute(text(f"SELECT pg_terminate_backend({mine})")).scalar_one()
+    engine.dispose()
+    assert store.add_jobs([job(store, "one")], False) == [False]
+    assert [each.id for each in store.get_all_jobs()] == ["one"]
+
+
+def test_a_lock_that_is_held_too_long_is_waited_for_again(
+    mariadb: Any, opened: Callable[..., Any]
+) -> None:
+    patience = {"init_command": "SET SESSION innodb_lock_wait_timeout = 1"}
+    store = opened(mariadb.url, tablename=name(), engine_options={"connect_args": patience})
+    store.add_jobs([job(store, "one")], False)
+    refused = threading.Event()
+    event.listen(store._engine, "handle_error", lambda context: refused.set())
+    engine = create_engine(mariadb.url)
+    with engine.connect() as holder:
+        holder.execute(text(f"SELECT * FROM {store.tablename} FOR UPDATE"))  # noqa: S608
+        changed = threading.Thread(target=store.modify_job, args=("one", {"name": "renamed"}))
+        changed.start()
+        assert refused.wait(PATIENCE)
+        holder.rollback()
+        changed.join(PATIENCE)
+    engine.dispose()
+    found = store.lookup_job("one")
+    assert found is not None
+    assert found.name == "renamed"
+
+
+def test_the_other_driver_of_postgresql(postgresql: Any, opened: Callable[..., Any]) -> None:
+    address = postgresql.url.replace("+psycopg", "+psycopg2")
+    table = name()
+    store, other = opened(address, tablename=table), opened(address, tablename=table)
+    store.add_jobs([job(store, "rest", None), job(store, 'quo"ted\\', 60)], False)
+    woken = threading.Event()
+    other._woken = woken.set
+    store.modify_job("rest", {"_next_run": now(store)})
+    assert woken.wait(PATIENCE)
+    claimed = other.claim(now(store) + 60 * SECOND, 10)
+    moved = [(each, each._next_run, now(store) + 90 * SECOND) for each in claimed]
+    assert other.advance(moved) == [True, True]
+    assert other._settle(other._member, [each._handle for each in claimed]) == [True, True]
