@@ -86,11 +86,10 @@ def rules_of(
     at_least_once: bool,
 ) -> Rules:
     """Give the rules of these values, the same object to all who ask for the same."""
-    given = (executor, misfire_grace_time, coalesce, max_instances, at_least_once)
     try:
-        return _shared_rules(*given)
+        return _shared_rules(executor, misfire_grace_time, coalesce, max_instances, at_least_once)
     except TypeError:  # what is not hashable is no right value, which is for others to say
-        return Rules(*given)
+        return Rules(executor, misfire_grace_time, coalesce, max_instances, at_least_once)
 
 
 if TYPE_CHECKING:

@@ -135,6 +135,8 @@ class BaseScheduler(ABC):
         self.jobstore_retry_interval = settings.jobstore_retry_interval
         self.clock = settings.clock or self._create_default_clock()
         self._defaults = settings.job_defaults
+        # The rules of the last job that was added, before and after its defaults were filled in.
+        self._completed: tuple[Any, Any] = (None, None)
         self._executors = {}
         self._jobstores = {}
         self._take_extra(settings.extra)
@@ -553,17 +555,19 @@ class BaseScheduler(ABC):
         now = self.now()
         edge = self._edge
         earliest = _FOREVER
+        given, complete = self._completed
         rules = trigger = refusing = None
         for job in jobs:
             if job._rules is not rules:
                 rules = job._rules
-                complete = rules.completed(self._defaults)
+                if rules is not given:
+                    given, complete = rules, rules.completed(self._defaults)
+                    self._completed = (given, complete)
                 executor = self._executors.get(rules.executor)
                 refusing = None if getattr(executor, "runs_coroutines", True) else executor
             if refusing is not None:
                 self._refuse_coroutine(job, refusing)
-            if complete is not rules:
-                job._rules = complete
+            job._rules = complete
             if job._next_run is undefined:
                 if job.trigger is not trigger:
                     trigger = job.trigger
