@@ -249,7 +249,7 @@ def waking_up(contest: Contest, race: Race, report: Report) -> None:
     report.figure(name, ratios(times, THEIRS, OURS), at_least=50)
 
 
-def against_raw_writes(contest: Contest, race: Race, report: Report) -> None:
+def against_raw_writes(contest: Contest, race: Race, report: Report, rounds: int = 101) -> None:
     """Claim and advance 100 jobs in the time of so many raw batch writes."""
     ours = Ours(contest)
     try:
@@ -277,7 +277,7 @@ def against_raw_writes(contest: Contest, race: Race, report: Report) -> None:
                 RAW: Contestant(write_raw, BATCH),
                 "settled": Contestant(settled, BATCH),
             },
-            rounds=101,
+            rounds=rounds,
         )
     finally:
         ours.store.remove_all_jobs()

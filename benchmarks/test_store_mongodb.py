@@ -49,7 +49,7 @@ def contest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contest]:
         servers.SecantusDB(folder) as server,
         MongoClient[Any](server.url) as client,
     ):
-        for name, number in (("JOBS", 1000), ("STORED", 5000), ("PEER_JOBS", 100)):
+        for name, number in (("JOBS", 500), ("STORED", 3000), ("PEER_JOBS", 100)):
             patch.setattr(stores, name, number)
 
         def raw(ids: Sequence[str]) -> Callable[[Sequence[str], int], object]:
@@ -90,4 +90,4 @@ def test_waking_up(contest: Contest, race: Race, report: Report) -> None:
 
 
 def test_against_raw_writes(contest: Contest, race: Race, report: Report) -> None:
-    stores.against_raw_writes(contest, race, report)
+    stores.against_raw_writes(contest, race, report, rounds=9)
