@@ -413,9 +413,7 @@ class GeventExecutor(BaseExecutor):
             self._pool.join(deadline.left())
         dropped, self._waiting = self._waiting, deque()
         for job, run_times in dropped:
-            for run_time in run_times:
-                self.fail(job, run_time, None, RuntimeError("the pool of greenlets was shut down"))
-            self.release(job)
+            self.drop(job, run_times, RuntimeError("the pool of greenlets was shut down"))
         self._pool.kill(block=wait, timeout=timeout)
 
     def after_fork(self) -> None:

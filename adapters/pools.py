@@ -183,10 +183,8 @@ class FuturesExecutor(BaseExecutor):
         self, job: Job, run_times: Sequence[datetime], future: concurrent.futures.Future[None]
     ) -> None:
         if future.cancelled():  # by the pool's owner, before it began
-            for run_time in run_times:
-                reason = "the owner of the pool cancelled the run"
-                self.fail(job, run_time, None, concurrent.futures.CancelledError(reason))
-            self.release(job)
+            reason = "the owner of the pool cancelled the run"
+            self.drop(job, run_times, concurrent.futures.CancelledError(reason))
         self._ended()
 
     def _ended(self) -> None:
@@ -376,9 +374,7 @@ class ProcessPoolExecutor(BaseExecutor):
                 dropped, self._waiting = self._waiting, deque()
             pools, self._free = self._free, []
         for job, run_times in dropped:
-            for run_time in run_times:
-                self.fail(job, run_time, None, RuntimeError("the process pool was shut down"))
-            self.release(job)
+            self.drop(job, run_times, RuntimeError("the process pool was shut down"))
         for pool in pools:
             pool.shutdown(wait)
 

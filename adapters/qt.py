@@ -285,9 +285,7 @@ class QtExecutor(BaseExecutor):
             with self._mutex:
                 dropped, self._queue = self._queue, deque()
             for job, run_times in dropped:
-                for run_time in run_times:
-                    self.fail(job, run_time, None, RuntimeError("the scheduler was shut down"))
-                self.release(job)
+                self.drop(job, run_times, RuntimeError("the scheduler was shut down"))
         elif self._scheduler.is_in_qt():
             self.run_rest()
         else:

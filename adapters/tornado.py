@@ -103,7 +103,7 @@ class TornadoExecutor(AsyncIOExecutor):
         try:
             call = self._eventloop.run_in_executor(None, self.run, job, run_times)
         except RuntimeError as error:  # the loop's executor was shut down
-            self._lost(job, run_times, error)
+            self.drop(job, run_times, error)
             return
         self._calls.add(call)
         call.add_done_callback(partial(self._called, job, run_times))
@@ -112,12 +112,7 @@ class TornadoExecutor(AsyncIOExecutor):
         self._calls.discard(call)
         if call.cancelled():
             error = asyncio.CancelledError("the loop's executor dropped the run")
-            self._lost(job, run_times, error)
-
-    def _lost(self, job: Job, run_times: Sequence[datetime], error: BaseException) -> None:
-        for run_time in run_times:
-            self.fail(job, run_time, None, error)
-        self.release(job)
+            self.drop(job, run_times, error)
 
     def _in_flight(self) -> set[asyncio.Future[None]]:
         return self._tasks | self._calls

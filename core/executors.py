@@ -86,8 +86,7 @@ class BaseExecutor(ABC):
                     raise MaxInstancesReachedError(job)
                 self._running[key] = running + 1
         if type(job._handle) is Claim:
-            with self._mutex:
-                self._claims.setdefault(key, []).append(job._handle)
+            self._keep_claim(job, job._handle)
         try:
             if self._scheduler._listeners.mask & EVENT_JOB_SUBMITTED:
                 self._scheduler._dispatch_event(
@@ -95,7 +94,7 @@ class BaseExecutor(ABC):
                 )
             self._do_submit_job(job, run_times)
         except Exception:
-            self.release(job)
+            self._let_go(job)
             raise
 
     def submit_jobs(
@@ -137,24 +136,48 @@ class BaseExecutor(ABC):
 
     def release(self, job: Job) -> None:
         """Say that an instance of a job has ended."""
+        self._let_go(job)
+        if type(job._handle) is Claim:
+            job._handle.settle()
+
+    def _let_go(self, job: Job) -> None:
+        """Count an instance no more, whose claim is settled by others, if at all."""
         key = (job._jobstore_alias, job.id)
         if self._alone.pop(key, None) is None:
             self._count_down(key)
         if type(job._handle) is Claim:
-            self._settle(key, job._handle)
+            self._forget_claim(key, job._handle)
 
-    def _settle(self, key: tuple[str | None, str], claim: Claim | None = None) -> None:
-        """Settle a claim, or the oldest of a job."""
+    def drop(self, job: Job, run_times: Iterable[datetime], error: BaseException) -> None:
+        """Report that an instance of a job will not begin, and why.
+
+        When the scheduler stops, runs at least once are left to the others that share the store.
+        """
+        for run_time in run_times:
+            self.fail(job, run_time, None, error)
+        if job.at_least_once and not self._scheduler.running:
+            self._let_go(job)
+        else:
+            self.release(job)
+
+    def _keep_claim(self, job: Job, claim: Claim) -> None:
+        """Keep a claim for when its instance ends, of which maybe only the job's id is told."""
+        with self._mutex:
+            self._claims.setdefault((job._jobstore_alias, job.id), []).append(claim)
+
+    def _forget_claim(
+        self, key: tuple[str | None, str], claim: Claim | None = None
+    ) -> Claim | None:
+        """Keep a claim no longer, or else the oldest of a job, and give it."""
         with self._mutex:
             claims = self._claims.get(key, [])
-            if claim is None:
-                claim = claims[0] if claims else None
+            if claim is None and claims:
+                claim = claims[0]
             if claim in claims:
                 claims.remove(claim)
             if not claims:
                 self._claims.pop(key, None)
-        if claim is not None:
-            claim.settle()
+        return claim
 
     def _count_down(self, key: tuple[str | None, str]) -> None:
         with self._mutex:
@@ -335,7 +358,9 @@ class BaseExecutor(ABC):
             if key[1] == job_id:
                 if self._alone.pop(key, None) is None:
                     self._count_down(key)
-                self._settle(key)
+                claim = self._forget_claim(key)
+                if claim is not None:
+                    claim.settle()
                 return
 
     def after_fork(self) -> None:

@@ -14,6 +14,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from tocsin import executors
+from tocsin.claims import Claim
 from tocsin.errors import MaxInstancesReachedError
 from tocsin.events import (
     EVENT_JOB_ERROR,
@@ -67,6 +68,8 @@ class BaseExecutor(executors.BaseExecutor):
             if self._instances[job.id] >= job.max_instances:
                 raise MaxInstancesReachedError(job)
             self._instances[job.id] += 1
+        if type(job._handle) is Claim:
+            self._keep_claim(job, job._handle)
         try:
             if self._scheduler.listens(EVENT_JOB_SUBMITTED):
                 self._scheduler._dispatch_event(
@@ -75,7 +78,7 @@ class BaseExecutor(executors.BaseExecutor):
             with self._lock:
                 self._do_submit_job(job, run_times)
         except BaseException:
-            self._release_id(job.id)
+            self._let_go(job)
             raise
 
     @property
@@ -84,14 +87,23 @@ class BaseExecutor(executors.BaseExecutor):
         return sum(list(self._instances.values()))
 
     def is_full(self, job: Job) -> bool:
-        """Tell whether as many instances of a job run as it allows."""
-        return self._instances.get(job.id, 0) >= job.max_instances
+        """Tell whether as many instances of a job run as it allows, those elsewhere included."""
+        elsewhere = job._handle.elsewhere if type(job._handle) is Claim else 0
+        return self._instances.get(job.id, 0) + elsewhere >= job.max_instances
 
-    def release(self, job: Job) -> None:
-        """Say that an instance of a job has ended."""
-        self._release_id(job.id)
+    def _let_go(self, job: Job) -> None:
+        self._count_less(job.id)
+        if type(job._handle) is Claim:
+            self._forget_claim((job._jobstore_alias, job.id), job._handle)
 
     def _release_id(self, job_id: str) -> None:
+        self._count_less(job_id)
+        key = next((key for key in list(self._claims) if key[1] == job_id), None)
+        claim = None if key is None else self._forget_claim(key)
+        if claim is not None:
+            claim.settle()
+
+    def _count_less(self, job_id: str) -> None:
         with self._lock:
             self._instances[job_id] -= 1
             if self._instances[job_id] <= 0:
