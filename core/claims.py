@@ -11,10 +11,13 @@ if TYPE_CHECKING:
 
 
 class Settles(Protocol):
-    """A store that is told when the runs of a claim have ended."""
+    """A store that is told when the runs of a claim have ended, or can't begin yet."""
 
     def settle(self, claim: Claim) -> None:
         """Take note that the runs of a claim have ended, or will never begin."""
+
+    def put_off(self, job: Job) -> None:
+        """Offer the runs of a job's claim again later, for they can't begin now."""
 
 
 class Claim:

@@ -122,7 +122,7 @@ class Loop:
         except BaseException:  # Ctrl-C: what was claimed and not advanced is to be had again
             for job in claimed:
                 if job._next_run is not None:
-                    store.release(job, job._next_run, now)
+                    store.release(job, job._next_run, store.time(now))
             raise
         if trouble is not None:
             del self.failing_stores[alias]
@@ -158,9 +158,10 @@ class Loop:
                 if not turns or turns[-1][0] != rules.executor:
                     turns.append((rules.executor, len(claims)))
             claims.append((job, run_time, following))
-        if self.failing_jobs:
+        if self.failing_jobs or self.broken:
             for job, _, _ in claims:
                 self.failing_jobs.pop((alias, job.id), None)
+                self.broken.pop((alias, job.id), None)
         if not claims:
             return
         steps = iter(zip(claims, store.advance(claims, several), strict=True))
@@ -233,13 +234,19 @@ class Loop:
             if job is None:
                 self._lost(alias, runs.job_id, moments, runs.reason)
                 continue
+            executor = self.executors.get(job.executor)
+            full = executor is not None and executor.is_full(job)
+            if full and job.at_least_once and not job._handle.elsewhere:
+                job._handle.store.put_off(job)  # until an instance here has ended
+                continue
             self.logger.warning(
                 'Run of job "%s" at %s is started here: %s', job, moments[0], runs.reason
             )
             try:
-                executor = self.executors.get(job.executor)
                 if executor is None:
                     raise self._missing(job)
+                if full:
+                    raise MaxInstancesReachedError(job)
                 executor.submit_job(job, moments)
             except Exception as error:
                 self._refused(alias, job, moments, error)
@@ -340,7 +347,11 @@ class Loop:
     ) -> None:
         self.logger.error('Run of job "%s" at %s could not be started: %r', job, moments[0], error)
         if type(job._handle) is Claim:
-            job._handle.settle()
+            stopping = not self.scheduler.running or not isinstance(error, Exception)
+            if job.at_least_once and stopping:
+                job._handle.store.put_off(job)  # or it is another scheduler's when this one ends
+            else:
+                job._handle.settle()
         if self.scheduler.listens(EVENT_JOB_ERROR):
             for moment in moments:
                 self.scheduler._dispatch_event(

@@ -245,6 +245,13 @@ class RowJobStore(SharedJobStore):
             ],
         )
 
+    def _resolved(self, member: str) -> list[Recovered]:
+        """Find out which runs are recorded as ours, when an advance can't come any more."""
+        for job, claim in self._doubtful:
+            # It may be on its way still, and would be found by nobody once we had asked.
+            self._release_row(job.id, claim.fence, self.time(self._now()))
+        return super()._resolved(member)
+
     def release(self, job: Job, run_time: int, until: int) -> None:
         """Give a claimed job back, to be claimed again for the same run time from ``until``."""
         self._release_row(job.id, job._handle.fence, until)
@@ -262,6 +269,8 @@ class RowJobStore(SharedJobStore):
 
     def next_due(self) -> int | None:
         """Give the instant of the earliest claim to be had by the scheduler's clock, or None."""
+        # What others tell while we ask must not be compared with what we knew before.
+        self._known_due, self._told = None, False
         due = self._earliest()
         self._known_due, self._told = due, True
         if due is None:

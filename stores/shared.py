@@ -9,10 +9,12 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
 from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from tocsin.claims import Claim, Recovered
 from tocsin.codecs import LARGEST, Codec
@@ -38,6 +40,10 @@ _SECOND = 1_000_000
 _KEPT = 10_000
 #: How long a job that can't run here is left to others before it is looked at again.
 UNREADABLE = 60 * _SECOND
+#: What arguments can be that nobody can change.
+_CONSTANTS = frozenset(
+    (type(None), bool, int, float, str, bytes, date, datetime, timedelta, UUID, Decimal)
+)
 
 
 class SharedJobStore(BaseJobStore):
@@ -93,8 +99,10 @@ class SharedJobStore(BaseJobStore):
         self._offset = 0
         self._wake = threading.Condition()
         self._unsettled: list[Claim] = []
-        # Runs of which it is not known whether they were recorded, for the connection broke.
+        # Runs of which it is not known whether they were recorded, for the connection broke; and
+        # those that are recorded, and can't be started as yet.
         self._doubtful: list[tuple[Job, Claim]] = []
+        self._put_off: list[tuple[Job, Claim]] = []
         self._closing = False
         self._keeper: threading.Thread | None = None
         # When our membership ends, and when it is to be renewed, by `elapsed`; and the instant of
@@ -288,22 +296,36 @@ class SharedJobStore(BaseJobStore):
         if not self._doubtful and present < self._recover_at <= present + self.lease * _SECOND:
             return ()
         member = self._join(now)
-        found = self._resolved(member) if self._doubtful else []
-        found += self._take_over(member, self._given(now))
-        self._recover_at = self.time(now) + int(self.lease * _SECOND / 3)
+        found = self._resolved(member)
+        try:
+            found += self._take_over(member, self._given(now))
+        except Exception:
+            if not found:
+                raise
+            # What was found is started all the same; the next call asks for the rest again.
+        else:
+            self._recover_at = self.time(now) + int(self.lease * _SECOND / 3)
+            self._doubtful += self._put_off
+            self._put_off = []
         return found
 
     def _resolved(self, member: str) -> list[Recovered]:
-        """Find out which runs were recorded after all; none of them has been started."""
+        """Find out which runs are recorded as ours; none of them has been started."""
         doubtful = self._doubtful
+        if not doubtful:
+            return []
         recorded = self._recorded(member, [claim for _, claim in doubtful])
         self._doubtful = []
-        reason = "the connection broke when it was claimed"
+        reason = "it was claimed here, and could not be started at once"
         return [
             Recovered(job.id, claim.times, job, reason)
             for (job, claim), was in zip(doubtful, recorded, strict=True)
             if was
         ]
+
+    def put_off(self, job: Job) -> None:
+        """Have `recover` give the recorded runs of a job again, after a third of a lease or so."""
+        self._put_off.append((job, job._handle))
 
     # Advancing
 
@@ -364,22 +386,27 @@ class SharedJobStore(BaseJobStore):
             raise TransientJobError(job.id, str(error)) from error
 
     def _restored(self, text: str | bytes, next_run: int | None, version: Any, job_id: str) -> Job:
-        """Make the job of a record; ValueError when it can't be read.
+        """Make the job of a record; ValueError when it can't be read."""
+        return self._copy(self._original(text, next_run, version, job_id), next_run)
 
-        The last so many are kept as they were read, for that takes time.
+    def _original(self, text: str | bytes, next_run: int | None, version: Any, job_id: str) -> Job:
+        """Read a job, of which nobody but us may have more than a copy.
+
+        The last so many are kept as they were read, for that takes time; but not those whose
+        arguments could be changed by the one run before the next gets them.
         """
         kept = self._read.get(job_id)
-        if kept is None or kept[0] != (version, text):
-            job = self.codec.loads(text, next_run)
-            if job.id != job_id:
-                raise ValueError(f"id: the record belongs to {job.id!r}")
+        if kept is not None and kept[0] == (version, text):
+            return kept[1]
+        job = self.codec.loads(text, next_run)
+        if job.id != job_id:
+            raise ValueError(f"id: the record belongs to {job.id!r}")
+        if _is_constant(job.args) and _is_constant(tuple(job.kwargs.values())):
             while len(self._read) >= _KEPT:
                 with suppress(KeyError, RuntimeError, StopIteration):
                     del self._read[next(iter(self._read))]
             self._read[job_id] = ((version, text), job)
-        else:
-            job = kept[1]
-        return self._copy(job, next_run)
+        return job
 
     def _copy(self, job: Job, next_run: int | None) -> Job:
         made: Job = Job.__new__(Job)
@@ -388,7 +415,10 @@ class SharedJobStore(BaseJobStore):
         made.trigger = job.trigger
         made.failure = job.failure
         made._rules = job._rules
-        made._target = job._target
+        target = job._target
+        if type(target) is tuple and target[2]:
+            target = (target[0], target[1], dict(target[2]))
+        made._target = target
         made._scheduler = self._scheduler
         made._jobstore_alias = self._alias
         made._next_run = next_run
@@ -398,16 +428,14 @@ class SharedJobStore(BaseJobStore):
     def _runnable(self, text: str | bytes, next_run: int, version: Any, job_id: str) -> Job | None:
         """Make the job of a record that is to run here; None, and a report, if it can't."""
         try:
-            job = self._restored(text, next_run, version, job_id)
-            kept = self._read[job_id][1] if job_id in self._read else job
-            func = kept._call[0]
+            job = self._original(text, next_run, version, job_id)
+            func, args, kwargs = job._call
             if isinstance(func, str):
-                kept._call = (self.codec.resolve(func), *kept._call[1:])
-                job._call = kept._call
+                job._call = (self.codec.resolve(func), args, kwargs)
         except Exception as error:  # the import of a module may raise anything
             self._unreadable(job_id, error)
             return None
-        return job
+        return self._copy(job, next_run)
 
     def _unreadable(self, job_id: str, error: Exception) -> None:
         if self._scheduler is not None:
@@ -446,6 +474,11 @@ class SharedJobStore(BaseJobStore):
         if self._scheduler is not None:
             with suppress(Exception):  # it may be stopping
                 self._scheduler.wakeup()
+
+
+def _is_constant(value: Any) -> bool:
+    """Tell whether an argument can't be changed by whoever has it."""
+    return type(value) in _CONSTANTS or (type(value) is tuple and all(map(_is_constant, value)))
 
 
 def _positive(value: Any, name: str) -> float:

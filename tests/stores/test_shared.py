@@ -1,0 +1,350 @@
+"""What all stores have in common that schedulers share, on SQLite: faults, refusals, copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tocsin.adapters.apscheduler.executors import BaseExecutor as StrangersBase
+from tocsin.adapters.pools import ProcessPoolExecutor
+from tocsin.events import (
+    EVENT_JOB_ERROR,
+    EVENT_JOB_EXECUTED,
+    EVENT_JOB_MAX_INSTANCES,
+    EVENT_JOB_SUBMITTED,
+)
+from tocsin.executors import BaseExecutor, DebugExecutor
+from tocsin.job import Job
+from tocsin.stores.rows import Advance, OrphanedRuns
+from tocsin.stores.sqlalchemy import SQLAlchemyJobStore
+from tocsin.testing import FakeClock, FakeScheduler
+from tocsin.triggers.interval import IntervalTrigger
+
+LEASE = 15.0
+_SECOND = 1_000_000
+_calls: list[Any] = []
+
+
+def note(*args: Any) -> None:
+    _calls.append(args)
+
+
+def grow(items: list[int], **kwargs: list[int]) -> None:
+    items.append(0)
+    for each in kwargs.values():
+        each.append(0)
+    _calls.append((len(items), *map(len, kwargs.values())))
+
+
+class Broken(Exception):
+    """The connection broke, or so it seems."""
+
+
+class Store(SQLAlchemyJobStore):
+    """Loses the answers, and the questions, that it is told to."""
+
+    lost: str = ""
+    stuck: list[tuple[str, Sequence[Advance]]]
+
+    def _advance_rows(self, member: str, entries: Sequence[Advance]) -> list[bool]:
+        if self.lost == "question":
+            self.stuck = [(member, entries)]
+            raise Broken
+        held = super()._advance_rows(member, entries)
+        if self.lost == "answer":
+            raise Broken
+        return held
+
+    def arrive(self) -> list[bool]:
+        """Have what was stuck on its way arrive."""
+        ((member, entries),) = self.stuck
+        return super()._advance_rows(member, entries)
+
+    def _orphans(self, member: str, now: int | None) -> list[OrphanedRuns]:
+        if self.lost == "orphans":
+            raise Broken
+        return super()._orphans(member, now)
+
+
+class Keeping(BaseExecutor):
+    """Keep jobs as if they ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jobs: list[Job] = []
+
+    def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
+        self.jobs.append(job)
+
+
+class Schedulers:
+    """Schedulers with stores on one file and one clock."""
+
+    def __init__(self, path: Path) -> None:
+        self.url = f"sqlite:///{path / 'jobs.sqlite'}"
+        self.clock = FakeClock()
+        self.all: list[FakeScheduler] = []
+
+    def start(self, executor: BaseExecutor | None = None) -> tuple[FakeScheduler, Store]:
+        store = Store(self.url, clock="scheduler", lease=LEASE)
+        scheduler = FakeScheduler(
+            clock=self.clock,
+            timezone="UTC",
+            jobstores={"default": store},
+            executors={"default": executor or DebugExecutor()},
+        )
+        scheduler.start()
+        self.all.append(scheduler)
+        return scheduler, store
+
+    def kill(self, scheduler: FakeScheduler) -> None:
+        """Have a scheduler and its store end as if their process were killed."""
+        scheduler._stop_timer()
+        store: Any = scheduler._jobstores["default"]
+        store._stop_keeping()
+        store._close()
+        self.all.remove(scheduler)
+
+
+@pytest.fixture
+def schedulers(tmp_path: Path) -> Iterator[Schedulers]:
+    _calls.clear()
+    made = Schedulers(tmp_path)
+    yield made
+    for scheduler in made.all:
+        if scheduler.running:
+            scheduler.shutdown()
+
+
+Told = Callable[[FakeScheduler, int], list[Any]]
+
+
+@pytest.fixture
+def told() -> Told:
+    """Give what a scheduler tells of from now on."""
+
+    def listen(scheduler: FakeScheduler, mask: int) -> list[Any]:
+        heard: list[Any] = []
+        scheduler.add_listener(heard.append, mask)
+        return heard
+
+    return listen
+
+
+def rows(store: Store) -> list[Any]:
+    """Give the recorded runs."""
+    with store._engine.connect() as connection:
+        return list(connection.execute(store.tables.runs.select()))
+
+
+# Doubtful advances
+
+
+def test_a_run_whose_answer_was_lost_is_started_though_the_take_over_fails(
+    schedulers: Schedulers,
+) -> None:
+    scheduler, store = schedulers.start()
+    scheduler.add_job(note, args=["once"])
+    store.lost = "answer"
+    schedulers.clock.advance(0)
+    assert _calls == []
+    # It is asked what became of it, and then who is gone: this fails.
+    store.lost = "orphans"
+    store._recover_at = 0
+    schedulers.clock.advance(LEASE)
+    assert _calls == [("once",)]
+    store.lost = ""
+    schedulers.clock.advance(LEASE)
+    assert scheduler.health()["ok"]
+    assert _calls == [("once",)]
+
+
+def test_an_advance_that_arrives_after_it_was_asked_about_is_refused(
+    schedulers: Schedulers,
+) -> None:
+    scheduler, store = schedulers.start()
+    trigger = IntervalTrigger(hours=1, start_date=schedulers.clock.time)
+    scheduler.add_job(note, trigger, args=["a"])
+    store.lost = "question"
+    schedulers.clock.advance(0)
+    assert _calls == []
+    store.lost = ""
+    store.recover(schedulers.clock.now())
+    assert store.arrive() == [False]
+    assert rows(store) == []
+    # Nor does the job wait for the end of the lease.
+    schedulers.clock.advance(1)
+    assert _calls == [("a",)]
+
+
+def test_a_doubtful_run_counts_the_instances_elsewhere(schedulers: Schedulers, told: Told) -> None:
+    keeping = Keeping()
+    one, _ = schedulers.start(keeping)
+    trigger = IntervalTrigger(seconds=4, start_date=schedulers.clock.time)
+    one.add_job(note, trigger, args=["narrow"])
+    schedulers.clock.advance(0)
+    assert len(keeping.jobs) == 1
+    one.pause()
+    other, store = schedulers.start()
+    heard = told(other, EVENT_JOB_MAX_INSTANCES | EVENT_JOB_SUBMITTED)
+    store.lost = "answer"
+    schedulers.clock.advance(4)
+    store.lost = ""
+    schedulers.clock.advance(3)
+    assert [event.code for event in heard] == [EVENT_JOB_MAX_INSTANCES]
+    assert _calls == []
+
+
+# Runs at least once
+
+
+def test_a_run_that_is_taken_over_waits_until_an_instance_may_run(
+    schedulers: Schedulers, told: Told
+) -> None:
+    first, second = Keeping(), Keeping()
+    one, _ = schedulers.start(first)
+    one.add_job(note, "date", args=["again"], id="again", at_least_once=True)
+    schedulers.clock.advance(0)
+    assert len(first.jobs) == 1
+    schedulers.kill(one)
+    other, store = schedulers.start(second)
+    other.add_job(note, "interval", hours=1, id="again", at_least_once=True)
+    other.run_job_now("again")
+    heard = told(other, EVENT_JOB_MAX_INSTANCES | EVENT_JOB_SUBMITTED)
+    schedulers.clock.advance(4 * LEASE)
+    assert len(second.jobs) == len(rows(store)) == 1
+    assert heard == []
+    second.release(second.jobs.pop())
+    schedulers.clock.advance(LEASE)
+    assert [event.code for event in heard] == [EVENT_JOB_SUBMITTED]
+    (job,) = second.jobs
+    assert job.args == ("again",)
+    second.release(job)
+    store._stop_keeping()
+    assert rows(store) == []
+
+
+def test_runs_that_wait_for_a_process_are_left_to_others(
+    schedulers: Schedulers, told: Told
+) -> None:
+    one, store = schedulers.start(ProcessPoolExecutor(1))
+    failed = told(one, EVENT_JOB_ERROR)
+    executor: Any = one._executors["default"]
+    executor._busy = 1  # so that all wait
+    for job_id, repeat in (("again", True), ("once", False)):
+        one.add_job(note, args=[job_id], id=job_id, at_least_once=repeat)
+    schedulers.clock.advance(0)
+    assert len(rows(store)) == 2
+    one.shutdown(wait=False)
+    assert sorted(event.job_id for event in failed) == ["again", "once"]
+    other, _ = schedulers.start()
+    done = told(other, EVENT_JOB_EXECUTED)
+    schedulers.clock.advance(LEASE)
+    assert [event.job_id for event in done] == ["again"]
+
+
+def test_a_run_that_is_refused_by_a_stopped_executor_is_left_to_others(
+    schedulers: Schedulers, told: Told
+) -> None:
+    class Stopped(Keeping):
+        def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
+            if self._scheduler.running:
+                self._scheduler.state = 0  # by another thread, which stops the store next
+            raise RuntimeError("stopped")
+
+    one, store = schedulers.start(Stopped())
+    failed = told(one, EVENT_JOB_ERROR)
+    for job_id, repeat in (("again", True), ("once", False)):
+        one.add_job(note, args=[job_id], id=job_id, at_least_once=repeat)
+    schedulers.clock.advance(0)
+    assert sorted(event.job_id for event in failed) == ["again", "once"]
+    store.shutdown()
+    schedulers.all.remove(one)
+    other, _ = schedulers.start()
+    done = told(other, EVENT_JOB_EXECUTED)
+    schedulers.clock.advance(LEASE)
+    assert [event.job_id for event in done] == ["again"]
+
+
+# Executors written for APScheduler
+
+
+def test_the_runs_of_executors_written_for_apscheduler_are_settled(
+    schedulers: Schedulers,
+) -> None:
+    class Strange(StrangersBase):
+        def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
+            if job.args == ("refused",):
+                raise RuntimeError("refused")
+            waiting.append(job)
+
+    waiting: list[Job] = []
+    strange = Strange()
+    one, store = schedulers.start(strange)
+    for name in ("well", "badly", "refused"):
+        one.add_job(note, args=[name], id=name)
+    trigger = IntervalTrigger(seconds=5, start_date=schedulers.clock.time)
+    one.add_job(note, trigger, args=["long"], id="long")
+    schedulers.clock.advance(0)
+    strange._run_job_success("well", [])
+    strange._run_job_error("badly", RuntimeError())
+    assert {key[1] for key in strange._claims} == {"long"}
+    schedulers.start()
+    one.pause()
+    schedulers.clock.advance(5)
+    assert _calls == []  # for it runs elsewhere
+    strange._run_job_success("long", [])
+    store._stop_keeping()
+    assert [row for row in rows(store) if row.member == store._member] == []
+    schedulers.clock.advance(5)
+    assert _calls == [("long",)]
+
+
+# Copies
+
+
+def test_a_run_that_changes_its_arguments_changes_no_other(schedulers: Schedulers) -> None:
+    scheduler, store = schedulers.start()
+    trigger = IntervalTrigger(minutes=1, start_date=schedulers.clock.time)
+    scheduler.add_job(grow, trigger, args=[[]], kwargs={"more": [1]}, id="grow")
+    schedulers.clock.advance(180)
+    assert _calls == [(1, 2)] * 4
+    scheduler.modify_job("grow", name="renamed")
+    found = store.lookup_job("grow")
+    assert found is not None
+    assert found.args == ([],)
+    assert found.kwargs == {"more": [1]}
+
+
+def test_the_arguments_of_a_job_that_was_found_are_its_own(schedulers: Schedulers) -> None:
+    scheduler, _ = schedulers.start()
+    options = {"args": [[]], "kwargs": {"more": 1}}
+    scheduler.add_job(grow, "interval", hours=1, id="one", **options)
+    for _ in range(2):
+        found = scheduler.get_job("one")
+        assert found is not None
+        assert found.kwargs == {"more": 1}
+        found.kwargs["more"] = 2
+
+
+# Reports
+
+
+def test_a_job_that_runs_again_is_broken_no_more(schedulers: Schedulers) -> None:
+    scheduler, store = schedulers.start()
+    trigger = IntervalTrigger(minutes=1, start_date=schedulers.clock.time + timedelta(minutes=1))
+    scheduler.add_job(note, trigger, args=["a"], id="one")
+    good = store._row("one")
+    assert good is not None
+    store._replace(good._replace(record="{"), False)
+    schedulers.clock.advance(60)
+    assert [each["id"] for each in scheduler.health()["broken_jobs"]] == ["one"]
+    # Another scheduler mends it.
+    store._replace(good._replace(version=good.version + 1), False)
+    schedulers.clock.advance(120)
+    assert len(_calls) == 2
+    assert scheduler.health()["ok"]
