@@ -59,6 +59,8 @@ _PAUSES = (0.05, 0.2, 0.8)
 _MOST_TRIES = 20
 #: How long the server keeps a change stream waiting, in milliseconds.
 _AWAIT = 1000
+#: The pause, in seconds, after an answer without a change that came too early.
+_EARLY = 0.05
 _DUPLICATE, _FORBIDDEN = 11000, 13
 #: The server's clock, as an instant; it counts milliseconds.
 _NOW = {"$multiply": [{"$toLong": "$$NOW"}, 1000]}
@@ -290,8 +292,12 @@ class MongoDBJobStore(RowJobStore):
                 with self._meta.watch(watched, max_await_time_ms=_AWAIT) as stream:
                     self._woken()  # for what was announced before is not heard
                     while self._listener is me and stream.alive:
-                        if stream.try_next() is not None and self._listener is me:
+                        asked = elapsed()
+                        change = stream.try_next()
+                        if change is not None and self._listener is me:
                             self._woken()
+                        elif elapsed() - asked < _AWAIT / 2000:
+                            time.sleep(_EARLY)  # for a server that answers at any write
                         pause = 0.1
             except Exception as error:
                 if self._listener is not me:
