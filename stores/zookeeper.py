@@ -11,16 +11,8 @@ from typing import Any
 from tocsin.callables import ref_to_obj
 from tocsin.convert import as_bool, as_number
 from tocsin.errors import suggestion
-from tocsin.stores.shards import (
-    Check,
-    Create,
-    Node,
-    Op,
-    Set,
-    ShardJobStore,
-    Tree,
-    Unavailable,
-)
+from tocsin.stores.shards import ShardJobStore
+from tocsin.stores.tree import Check, Create, Node, Op, Set, Tree, Unavailable
 
 try:
     from kazoo.client import KazooClient, _prefix_root

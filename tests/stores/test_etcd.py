@@ -18,7 +18,8 @@ from support.shardstores import ShardStoreCompliance, advanced, job, leads, wait
 from tocsin.clock import SystemClock
 from tocsin.errors import ConflictingIdError
 from tocsin.stores.etcd import EtcdJobStore
-from tocsin.stores.shards import Shard, Unavailable
+from tocsin.stores.shardstate import Shard
+from tocsin.stores.tree import Unavailable
 from tocsin.testing import FakeScheduler, JobStoreCompliance
 
 Make = Callable[..., EtcdJobStore]
@@ -26,37 +27,45 @@ Make = Callable[..., EtcdJobStore]
 
 @pytest.fixture
 def client(etcd: servers.Etcd) -> Iterator[Etcd3Client]:
-    """Give a client of a server that is empty."""
+    """Give a client."""
     made = Etcd3Client("127.0.0.1", etcd.port, timeout=10)
-    made.delete_prefix("/")
     yield made
     made.session.close()
 
 
+@pytest.fixture
+def root(client: Etcd3Client, worker_id: str) -> str:
+    """Give a prefix without keys, this process's own."""
+    client.delete_prefix(f"/{worker_id}/")
+    return f"/{worker_id}"
+
+
 class TestEtcdJobStore(JobStoreCompliance):
     @pytest.fixture(autouse=True)
-    def server(self, etcd: servers.Etcd, client: Etcd3Client) -> None:
+    def server(self, etcd: servers.Etcd, root: str) -> None:
         self.port = etcd.port
+        self.path = f"{root}/compliance"
 
     def make_store(self) -> EtcdJobStore:
-        return EtcdJobStore("/compliance", port=self.port, clock="scheduler")
+        return EtcdJobStore(self.path, port=self.port, clock="scheduler")
 
 
 class TestEtcdJobStoreShared(ShardStoreCompliance):
     has_clock = False
 
     @pytest.fixture(autouse=True)
-    def server(self, etcd: servers.Etcd, client: Etcd3Client) -> None:
+    def server(self, etcd: servers.Etcd, client: Etcd3Client, root: str) -> None:
         self.port = etcd.port
         self.client = client
+        self.path = f"{root}/shared/deep"
 
     def make_store(self, **options: Any) -> EtcdJobStore:
-        return EtcdJobStore("/shared/deep", port=self.port, shards=8, **options)
+        return EtcdJobStore(self.path, port=self.port, shards=8, **options)
 
     def write_record(self, job_id: str, text: str) -> None:
         store: Any = self._stores[0]
         path = Shard(store._number(job_id)).definition(job_id)
-        self.client.put(f"/shared/deep/{path}", text.encode())
+        self.client.put(f"{self.path}/{path}", text.encode())
         for each in self._stores:
             each._fresh.clear()  # type: ignore[attr-defined]
 
@@ -72,14 +81,14 @@ class TestEtcdJobStoreShared(ShardStoreCompliance):
 
 
 @pytest.fixture
-def make(etcd: servers.Etcd, client: Etcd3Client) -> Iterator[Make]:
+def make(etcd: servers.Etcd, root: str) -> Iterator[Make]:
     """Make stores of one path, started by schedulers on the system's clock."""
     made: list[EtcdJobStore] = []
 
     def open_store(**options: Any) -> EtcdJobStore:
         if "client" not in options:
             options.setdefault("port", etcd.port)
-        store = EtcdJobStore(**{"shards": 8, **options})
+        store = EtcdJobStore(**{"path": root, "shards": 8, **options})
         store.start(FakeScheduler(clock=SystemClock(), timezone="UTC"), "default")
         made.append(store)
         return store
@@ -89,24 +98,25 @@ def make(etcd: servers.Etcd, client: Etcd3Client) -> Iterator[Make]:
         store.shutdown()
 
 
-def test_options_of_apscheduler(make: Make, client: Etcd3Client) -> None:
-    store = make(client=client, path="jobs/", pickle_protocol=4)
+def test_options_of_apscheduler(make: Make, client: Etcd3Client, root: str) -> None:
+    store = make(client=client, path=f"{root}/jobs/", pickle_protocol=4)
     store.add_jobs([job("one")], False)
-    assert client.get("jobs/meta")
+    assert client.get(f"{root}/jobs/meta")
     assert store.lookup_job("one") is not None
     # Those of a path that begins alike are another store's.
-    make(path="jobs2").add_jobs([job("two")], False)
+    make(path=f"{root}/jobs2").add_jobs([job("two")], False)
     assert [each.id for each in store.get_all_jobs()] == ["one"]
     store.remove_all_jobs()
-    assert [each.id for each in make(path="jobs2").get_all_jobs()] == ["two"]
+    assert [each.id for each in make(path=f"{root}/jobs2").get_all_jobs()] == ["two"]
 
 
-def test_a_scheduler_is_configured_by_text(etcd: servers.Etcd, client: Etcd3Client) -> None:
+def test_a_scheduler_is_configured_by_text(etcd: servers.Etcd, root: str) -> None:
     scheduler = FakeScheduler(
         {
             "tocsin.jobstores.default.type": "etcd",
             "tocsin.jobstores.default.host": "127.0.0.1",
             "tocsin.jobstores.default.port": str(etcd.port),
+            "tocsin.jobstores.default.path": root,
             "tocsin.jobstores.default.lease": "5.5",
         }
     )
@@ -129,14 +139,14 @@ def test_bad_options(options: dict[str, Any], error: str) -> None:
         EtcdJobStore(**options)
 
 
-def test_jobs_of_apscheduler_are_refused(make: Make, client: Etcd3Client) -> None:
-    client.put("/old/job", pickle.dumps({"next_run_time": None, "job_state": {}}))
+def test_jobs_of_apscheduler_are_refused(make: Make, client: Etcd3Client, root: str) -> None:
+    client.put(f"{root}/old/job", pickle.dumps({"next_run_time": None, "job_state": {}}))
     with pytest.raises(ValueError, match="tocsin store migrate"):
-        make(path="/old")
+        make(path=f"{root}/old")
 
 
-def test_what_a_newer_tocsin_wrote_is_refused(make: Make, client: Etcd3Client) -> None:
-    client.put("/tocsin/meta", json.dumps({"version": 2, "shards": 4}))
+def test_what_a_newer_tocsin_wrote_is_refused(make: Make, client: Etcd3Client, root: str) -> None:
+    client.put(f"{root}/meta", json.dumps({"version": 2, "shards": 4}))
     with pytest.raises(ValueError, match="newer tocsin"):
         make()
 
