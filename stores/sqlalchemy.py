@@ -122,6 +122,8 @@ class SQLAlchemyJobStore(RowJobStore):
         self._sender = token_hex(8)
         self._listener: threading.Thread | None = None
         self._stop: socket | None = None
+        # Runs of which it is not known whether they were taken over.
+        self._taking: list[Any] = []
         # Claims of which it is not known whether they were settled.
         self._maybe_settled: set[Claim] = set()
 
@@ -351,7 +353,12 @@ class SQLAlchemyJobStore(RowJobStore):
         self._call(self._database.leave, member, again=True)
 
     def _orphans(self, member: str, now: int | None) -> list[OrphanedRuns]:
-        return self._call(self._database.orphans, member, now)
+        if self._taking:
+            found = self._call(self._database.taken, member, self._taking, again=True)
+            self._taking.clear()
+            if found:
+                return found
+        return self._call(self._database.orphans, member, now, self._taking)
 
 
 class _NotDone(Exception):

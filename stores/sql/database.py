@@ -408,7 +408,10 @@ class Database:
             connection.execute(self.leave_runs, {"me": member})
             connection.execute(self.delete_member, {"me": member})
 
-    def orphans(self, connection: Connection, member: str, now: int | None) -> list[OrphanedRuns]:
+    def orphans(
+        self, connection: Connection, member: str, now: int | None, taking: list[Any]
+    ) -> list[OrphanedRuns]:
+        """Expel members, and take their runs, which are in ``taking`` if the answer is lost."""
         present = self.time(connection, now)
         leases = dict(connection.execute(self.select_members).all())
         late = [name for name, until in leases.items() if until <= present and name != member]
@@ -422,6 +425,7 @@ class Database:
                 connection.execute(self.expel, {"ids": late, "instant": present})
             gone = sorted(owners.difference(leases).union(late))
             runs = connection.execute(self.select_orphans, {"ids": gone}).all()
+            taking[:] = runs
             keys = [(run.job_id, run.run_time, run.fence) for run in runs]
             again = [key for key, run in zip(keys, runs, strict=True) if run.record]
             others = [key for key, run in zip(keys, runs, strict=True) if not run.record]
@@ -429,20 +433,41 @@ class Database:
                 connection.execute(self.take_run, [{**_key(key), "taker": member} for key in again])
             if others:
                 connection.execute(self.drop_run, [_key(key) for key in others])
-        found: dict[tuple[str, int], list[Any]] = {}
-        for run in runs:
-            if run.record != "":
-                found.setdefault((run.job_id, run.fence), []).append(run)
-        return [
-            OrphanedRuns(
-                job_id,
-                sorted(run.run_time for run in several),
-                fence + 1 if several[0].record else fence,
-                several[0].record,
-                several[0].member,
-            )
-            for (job_id, fence), several in found.items()
-        ]
+        taking.clear()
+        return _claims(runs)
+
+    def taken(
+        self, connection: Connection, member: str, taking: Sequence[Any]
+    ) -> list[OrphanedRuns]:
+        """Give those of runs that an earlier call of `orphans` was taking that it has taken."""
+        current: dict[tuple[str, int], tuple[int, str]] = {}
+        for chunk in chunks(sorted({run.job_id for run in taking}), CHUNK):
+            for job_id, at, fence, owner in connection.execute(self.select_runs, {"ids": chunk}):
+                current[job_id, at] = (fence, owner)
+        return _claims(
+            run
+            for run in taking
+            if current.get((run.job_id, run.run_time))
+            == ((run.fence + 1, member) if run.record else None)
+        )
+
+
+def _claims(runs: Iterable[Any]) -> list[OrphanedRuns]:
+    """Put together the runs of each claim, but for those of jobs that were removed."""
+    found: dict[tuple[str, int], list[Any]] = {}
+    for run in runs:
+        if run.record != "":
+            found.setdefault((run.job_id, run.fence), []).append(run)
+    return [
+        OrphanedRuns(
+            job_id,
+            sorted(run.run_time for run in several),
+            fence + 1 if several[0].record else fence,
+            several[0].record,
+            several[0].member,
+        )
+        for (job_id, fence), several in found.items()
+    ]
 
 
 def _key(key: tuple[str, int, int]) -> dict[str, Any]:

@@ -346,6 +346,42 @@ def test_a_connection_that_died_while_idle(
     assert [each.id for each in store.get_all_jobs()] == ["one"]
 
 
+@pytest.mark.parametrize("arrived", [True, False], ids=["done", "not done"])
+def test_a_commit_whose_answer_is_lost(
+    any_url: str, opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, arrived: bool
+) -> None:
+    table = name()
+    one, other = opened(any_url, tablename=table), opened(any_url, tablename=table)
+    one.add_jobs([job(one, "again", at_least_once=True), job(one, "once")], False)
+    claimed = one.claim(now(one), 10)
+    assert one.advance([(each, each._next_run, now(one) + 99 * SECOND) for each in claimed])
+    one._stop_keeping()
+    late = now(other) + 60 * SECOND
+    other.claim(late, 1)
+    commit = other._database.commit
+
+    def break_off(connection: Any) -> None:
+        if arrived:
+            commit(connection)
+        else:
+            other._database.rollback(connection)
+        connection.invalidate()
+        raise OSError("the connection broke")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(other._database, "commit", break_off)
+        with pytest.raises(OSError, match="broke"):
+            other.recover(late)
+    found = {each.job_id: each for each in other.recover(late)}
+    assert set(found) == {"again", "once"}
+    taken = found["again"].job
+    assert taken is not None
+    assert found["once"].job is None
+    assert other._settle(other._member, [taken._handle]) == [True]
+    other._recover_at = 0
+    assert other.recover(late) == []
+
+
 def test_a_lock_that_is_held_too_long_is_waited_for_again(
     mariadb: Any, opened: Callable[..., Any]
 ) -> None:
