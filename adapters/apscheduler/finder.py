@@ -111,7 +111,7 @@ class Finder(MetaPathFinder, Loader):
         return spec_from_loader(fullname, self, origin=_HERE, is_package=package)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Fill a module; ImportError that says so when tocsin does not have what it is for."""
+        """Fill a module; ImportError when a driver or framework is not installed."""
         name = module.__name__
         module.__dict__.update(names_of(f"{name}/" if f"{name}/" in MODULES else name))
         if name == "apscheduler":
@@ -124,19 +124,10 @@ class Finder(MetaPathFinder, Loader):
 
 
 def names_of(name: str) -> dict[str, Any]:
-    """Give what a key of `MODULES` stands for, by name; ImportError where tocsin lacks it."""
+    """Give what a key of `MODULES` stands for, by name."""
     found: dict[str, Any] = {}
     for source, names in MODULES[name].items():
-        try:
-            module = import_module(source)
-            wanted = module.__all__ if names == "*" else names.split()
-            found.update((each, getattr(module, each)) for each in wanted)
-        except ModuleNotFoundError as error:
-            if not (error.name or "").startswith("tocsin."):
-                raise  # the driver or framework, which the message names
-            raise ImportError(
-                f"{name}: this version of tocsin has no {names.replace(' ', ', ')} yet; use"
-                " another, or keep APScheduler for this program",
-                name=name,
-            ) from None
+        module = import_module(source)
+        wanted = module.__all__ if names == "*" else names.split()
+        found.update((each, getattr(module, each)) for each in wanted)
     return found
