@@ -164,8 +164,9 @@ class _ZooKeeperTree(Tree):
         client.add_listener(self._listen)
         if not client.connected:
             try:
-                client.start(timeout=self.options.get("timeout", 15.0))
+                client.start(timeout=self._patience())
             except (KazooTimeoutError, KazooException) as error:
+                self.close()
                 raise Unavailable(f"ZooKeeper at {self} can't be reached: {error}") from error
         self._ready.set()
         self.connection += 1
