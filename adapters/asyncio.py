@@ -209,10 +209,12 @@ class AsyncIOExecutor(ThreadPoolExecutor):
         """Report the runs of a task that was cancelled before it came to them."""
         self._tasks.discard(task)
         lost = list(left)
-        for run_time in lost:
-            self.fail(job, run_time, None, asyncio.CancelledError("the task was cancelled"))
+        error = asyncio.CancelledError("the task was cancelled")
         if len(lost) == len(run_times):  # it never began, so it did not release either
-            self.release(job)
+            self.drop(job, lost, error)
+            return
+        for run_time in lost:
+            self.fail(job, run_time, None, error)
 
     def wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run on the loop a coroutine that a function gave in a thread."""

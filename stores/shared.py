@@ -236,13 +236,14 @@ class SharedJobStore(BaseJobStore):
     def _keep(self) -> None:
         """Settle what has ended, and renew the lease; in a thread of its own, until the end."""
         failures = 0
-        while True:
-            with self._wake:
+        mine = self._wake
+        while self._wake is mine:  # or the store was started anew while a call here was stuck
+            with mine:
                 while not (self._unsettled or self._closing):
                     wait = self._renew_at - elapsed()
                     if wait <= 0:
                         break
-                    self._wake.wait(wait)
+                    mine.wait(wait)
                 batch, self._unsettled = self._unsettled, []
                 closing = self._closing
             try:
@@ -254,15 +255,14 @@ class SharedJobStore(BaseJobStore):
             except Exception as error:
                 failures += 1
                 wait = min(0.1 * 2 ** min(failures, 20), self.lease / 3)
-                with self._wake:
+                with mine:
                     self._unsettled = batch + self._unsettled
                 if closing:
                     self._logger.warning("%d runs could not be settled: %s", len(batch), error)
                     return
                 self._failed(error, wait)
-                with self._wake:
-                    if not self._closing:
-                        self._wake.wait(wait)
+                with mine:
+                    mine.wait_for(lambda: self._closing, wait)
             else:
                 if closing and not self._unsettled:
                     return

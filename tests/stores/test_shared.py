@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,14 +11,18 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
+from support.schedulers import PATIENCE
 
 from tocsin.adapters.apscheduler.executors import BaseExecutor as StrangersBase
+from tocsin.adapters.background import BackgroundScheduler
 from tocsin.adapters.pools import ProcessPoolExecutor
+from tocsin.claims import Claim
 from tocsin.events import (
     EVENT_JOB_ERROR,
     EVENT_JOB_EXECUTED,
     EVENT_JOB_MAX_INSTANCES,
     EVENT_JOB_SUBMITTED,
+    EVENT_JOBSTORE_ERROR,
 )
 from tocsin.executors import BaseExecutor, DebugExecutor
 from tocsin.job import Job
@@ -381,3 +387,69 @@ def test_a_job_that_runs_again_is_broken_no_more(schedulers: Schedulers) -> None
     schedulers.clock.advance(LEASE)
     assert len(_calls) == 1
     assert scheduler.health()["ok"]
+
+
+# The thread that keeps the lease
+
+
+def keepers() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name == "tocsin-store-default"]
+
+
+def test_a_thread_that_was_stuck_ends_when_the_store_was_started_anew(tmp_path: Path) -> None:
+    class Stuck(SQLAlchemyJobStore):
+        def _renew(self, member: str, now: int | None) -> tuple[int, bool]:
+            if threading.current_thread() in first:
+                reached.set()
+                go_on.wait(PATIENCE)
+            return super()._renew(member, now)
+
+    first: list[threading.Thread] = []
+    reached, go_on = threading.Event(), threading.Event()
+    store = Stuck(f"sqlite:///{tmp_path / 'jobs.sqlite'}", lease=0.5)
+    scheduler = BackgroundScheduler(jobstores={"default": store})
+    scheduler.start()
+    deadline = time.monotonic() + PATIENCE
+    while not first and time.monotonic() < deadline:
+        first += keepers()
+    assert reached.wait(PATIENCE)
+    scheduler.shutdown()
+    scheduler.start()
+    while len(keepers()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    go_on.set()
+    first[0].join(PATIENCE)
+    assert not first[0].is_alive()
+    assert len(keepers()) == 1
+    scheduler.shutdown()
+    assert keepers() == []
+
+
+def test_ends_of_runs_do_not_hurry_what_waits_for_the_server(tmp_path: Path) -> None:
+    class Failing(SQLAlchemyJobStore):
+        def _settle(self, member: str, claims: Sequence[Claim]) -> list[bool]:
+            tried.append(len(claims))
+            if len(tried) < 4:
+                raise Broken
+            settled.set()
+            return super()._settle(member, claims)
+
+    tried: list[int] = []
+    settled = threading.Event()
+    store = Failing(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+    scheduler = FakeScheduler(jobstores={"default": store})
+    scheduler.start()
+    scheduler.clock.advance(0)
+    failures: list[Any] = []
+    scheduler.add_listener(failures.append, EVENT_JOBSTORE_ERROR)
+    count = 0
+    while not settled.is_set() and count < 10_000:
+        claim = Claim(store, "one", count, 0, 0.0)
+        claim.times = (count,)
+        claim.settle()
+        count += 1
+        settled.wait(0.005)
+    scheduler.shutdown()
+    assert len(failures) == 3
+    assert [round(each.retry_in, 1) for each in failures] == [0.2, 0.4, 0.8]
+    assert count > 20
