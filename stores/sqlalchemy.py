@@ -158,7 +158,7 @@ class SQLAlchemyJobStore(RowJobStore):
                 version = self._version(connection)
                 if version is None:
                     self._refuse_tables_of_others(connection)
-                    self.tables.meta.metadata.create_all(connection, tables=list(self.tables))
+                    database.make(connection)
                     connection.execute(insert(self.tables.meta), {"version": VERSION})
                     version = VERSION
         if version is None:

@@ -158,6 +158,10 @@ class Database:
             self.lock_schema(connection)
             yield
 
+    def make(self, connection: Connection) -> None:
+        """Make the tables."""
+        self.tables.meta.metadata.create_all(connection, tables=list(self.tables))
+
     def lock_schema(self, connection: Connection) -> None:
         """Have others wait until the transaction ends."""
 

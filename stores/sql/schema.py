@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 from sqlalchemy.dialects.mysql import LONGTEXT
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -55,10 +64,6 @@ def make_tables(name: str, metadata: MetaData, schema: str | None) -> Tables:
     options: dict[str, Any] = {"schema": schema}
     for kind in ("mysql", "mariadb"):
         options |= {f"{kind}_charset": "utf8mb4", f"{kind}_engine": "InnoDB"}
-    # Rows are written often: room for the next version, and a vacuum before it is noticed.
-    often: dict[str, Any] = {
-        "postgresql_with": {"fillfactor": 80, "autovacuum_vacuum_scale_factor": 0.02}
-    }
     text = Text().with_variant(LONGTEXT(), "mysql", "mariadb")
     jobs = Table(
         name,
@@ -70,7 +75,6 @@ def make_tables(name: str, metadata: MetaData, schema: str | None) -> Tables:
         Column("fence", BigInteger, nullable=False),
         Column("record", text, nullable=False),
         **options,
-        **often,
     )
     some = jobs.c.due_at.is_not(None)
     Index(f"{name}_due", jobs.c.due_at, postgresql_where=some, sqlite_where=some)
@@ -84,7 +88,6 @@ def make_tables(name: str, metadata: MetaData, schema: str | None) -> Tables:
         # NULL for a run at most once, empty when the job was removed meanwhile.
         Column("record", text),
         **options,
-        **often,
     )
     members = Table(
         f"{name}_members",
