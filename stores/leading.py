@@ -197,13 +197,8 @@ class LeadingStore(SharedJobStore):
     def _stand_back(self, member: str) -> None:
         """Let others lead: our scheduler is paused, or hangs, or ends."""
         self._forget(list(self._led.values()))
-        self._tree.commit(
-            [
-                [Delete(f"news/leaders/{quoted(member)}")],
-                *([Delete(Shard(number).owner)] for number in sorted(self._owned)),
-            ]
-        )
-        self._owned.clear()
+        self._tree.commit([[Delete(f"news/leaders/{quoted(member)}")]])
+        self._let_go(member, self._owned)
         self._candidate = False
 
     def _leave(self, member: str) -> None:
@@ -250,7 +245,8 @@ class LeadingStore(SharedJobStore):
                 shard.leaving = shard.number not in self._desired
                 shard.lent_until = None
         if leaving:
-            self._give_up(leaving)
+            self._forget(leaving)
+            self._let_go(member, [shard.number for shard in leaving])
         if self._divide:
             self._divide = False
             try:
@@ -304,11 +300,7 @@ class LeadingStore(SharedJobStore):
         self._check_at = self._clock(now) + self.lease
 
     def _acquire_shards(self, member: str) -> None:
-        tree = self._tree
-        superfluous = self._owned - self._desired - self._led.keys()
-        if superfluous:
-            tree.commit([[Delete(Shard(number).owner)] for number in sorted(superfluous)])
-            self._owned -= superfluous
+        self._let_go(member, self._owned - self._desired - self._led.keys())
         wanted = [Shard(number) for number in sorted(self._desired - self._led.keys())]
         if wanted:
             self._acquire_some(member, wanted)
@@ -335,11 +327,12 @@ class LeadingStore(SharedJobStore):
             transactions.append(
                 [own, Set(shard.log, shard.head() + bytes(shard.lines), shard.version)]
             )
+        # Those that are refused, or of which we hear nothing, are looked at when they are let go.
+        self._owned.update(shard.number for shard, _ in free)
         had = []
         for (shard, _), rest, refused in zip(free, lines, tree.commit(transactions), strict=True):
             if refused is None:
                 shard.version += 1
-                self._owned.add(shard.number)
                 had.append((shard, rest))
             else:
                 self._acquire = True  # another one was quicker: watch its node
@@ -381,12 +374,19 @@ class LeadingStore(SharedJobStore):
             nodes.append(node)
         return nodes
 
-    def _give_up(self, shards: Sequence[Shard]) -> None:
-        """Let others lead shards."""
-        self._forget(shards)
-        if shards:
-            self._tree.commit([[Delete(shard.owner)] for shard in shards])
-            self._owned.difference_update(shard.number for shard in shards)
+    def _let_go(self, member: str, numbers: Iterable[int]) -> None:
+        """Let others lead shards, if the owner nodes are ours."""
+        paths = {number: Shard(number).owner for number in sorted(numbers)}
+        if paths:
+            nodes = self._tree.read(list(paths.values()))
+            self._tree.commit(
+                [
+                    [Check(path, node.version), Delete(path)]
+                    for path, node in zip(paths.values(), nodes, strict=True)
+                    if node is not None and node.data == member.encode()
+                ]
+            )
+            self._owned.difference_update(paths)
 
     def _forget(self, shards: Sequence[Shard]) -> None:
         """Lead shards no longer, at least not with what we know of them."""
