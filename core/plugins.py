@@ -78,12 +78,12 @@ KINDS: Mapping[str, Kind] = {
         IJobStore,
         ("tocsin.stores", "apscheduler.jobstores"),
         {
+            "etcd": "tocsin.stores.etcd:EtcdJobStore",
             "memory": "tocsin.stores.memory:MemoryJobStore",
             "mongodb": "tocsin.stores.mongodb:MongoDBJobStore",
             "redis": "tocsin.stores.redis:RedisJobStore",
             "rethinkdb": "tocsin.stores.rethinkdb:RethinkDBJobStore",
             "sqlalchemy": "tocsin.stores.sqlalchemy:SQLAlchemyJobStore",
-            "etcd": "tocsin.stores.etcd:EtcdJobStore",
             "zookeeper": "tocsin.stores.zookeeper:ZooKeeperJobStore",
         },
     ),
@@ -97,7 +97,13 @@ def _bundled() -> None:
     """
     import tocsin.adapters.asyncio
     import tocsin.adapters.pools
-    import tocsin.stores.memory  # noqa: F401
+    import tocsin.stores.etcd
+    import tocsin.stores.memory
+    import tocsin.stores.mongodb
+    import tocsin.stores.redis
+    import tocsin.stores.rethinkdb
+    import tocsin.stores.sqlalchemy
+    import tocsin.stores.zookeeper  # noqa: F401
 
 
 @lru_cache(maxsize=256)

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,9 @@ def store_group() -> None:
 
     Exit codes: 0 done; 1 the store or a job was refused; 2 the command line is wrong.
     """
-    logging.getLogger("tocsin").setLevel(logging.ERROR)  # warnings are for those who run jobs
+    logger = logging.getLogger("tocsin")
+    click.get_current_context().call_on_close(partial(logger.setLevel, logger.level))
+    logger.setLevel(logging.ERROR)  # warnings are for those who run jobs
 
 
 @store_group.command("init")
