@@ -405,6 +405,18 @@ sys.exit(code)
 """
 
 
+def interrupted(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Press Ctrl-C, again if need be: the bindings drop one that comes up in their own code."""
+    for _ in range(12):
+        process.send_signal(signal.SIGINT)
+        try:
+            return process.communicate(timeout=5)
+        except subprocess.TimeoutExpired:
+            continue
+    process.kill()
+    raise AssertionError("Ctrl-C did not quit the application")
+
+
 @pytest.mark.parametrize("binding", ["PySide6", "PyQt6"])
 @pytest.mark.parametrize(("how", "code"), [("signal", 130), ("exit", 7)])
 def test_an_interrupt_quits_the_application(binding: str, how: str, code: int) -> None:
@@ -417,9 +429,7 @@ def test_an_interrupt_quits_the_application(binding: str, how: str, code: int) -
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "running\n"
-        if how == "signal":
-            process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = interrupted(process) if how == "signal" else process.communicate(timeout=60)
     assert process.returncode == code, err
     assert out == "False True\n"
 
