@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from inspect import signature
 from math import ceil
 from typing import Any
 
 from tocsin.callables import ref_to_obj
 from tocsin.convert import as_bool, as_number
-from tocsin.errors import suggestion
+from tocsin.stores.leading import split_options
 from tocsin.stores.shards import ShardJobStore
 from tocsin.stores.tree import Check, Create, Delete, Node, Op, Set, Tree, Unavailable
 
@@ -28,7 +27,6 @@ except ImportError as error:
 
 __all__ = ["EtcdJobStore"]
 
-_ACCEPTED = frozenset(signature(Etcd3Client.__init__).parameters) - {"self"}
 #: What the server is asked for waits so long at the most, in seconds.
 _PATIENCE = 10.0
 
@@ -52,30 +50,9 @@ class EtcdJobStore(ShardJobStore):
         path: str = "/tocsin",
         client: Any = None,
         close_connection_on_exit: bool | str = False,
-        *,
-        shards: Any = 32,
-        lease: float = 15.0,
-        poll_interval: float = 5.0,
-        clock: str = "store",
-        create: bool | str = True,
-        allowed_modules: Iterable[str] | str | None = None,
-        pickle_key: Any = None,
-        codec: Any = None,
-        pickle_protocol: Any = None,
-        **connect_args: Any,
+        **options: Any,
     ) -> None:
-        if not path or not isinstance(path, str):
-            raise ValueError('The "path" parameter must not be empty')
-        # APScheduler's, which pickles; it is taken so that a configuration goes on working.
-        del pickle_protocol
-        for name in connect_args:
-            if name not in _ACCEPTED:
-                raise TypeError(
-                    f"{name}: unknown{suggestion(name, _ACCEPTED)}; besides its own options an"
-                    f" EtcdJobStore takes those of Etcd3Client: {', '.join(sorted(_ACCEPTED))}"
-                )
-        if client is not None and connect_args:
-            raise TypeError(f"{', '.join(connect_args)}: not with client, which is connected")
+        own, connect_args = split_options("EtcdJobStore", Etcd3Client, client, path, options)
         for name in ("port", "timeout"):
             if isinstance(connect_args.get(name), str):
                 connect_args[name] = as_number(json.loads(connect_args[name]), name)
@@ -86,17 +63,7 @@ class EtcdJobStore(ShardJobStore):
             self.client = ref_to_obj(client) if isinstance(client, str) else client
         self.close_connection_on_exit = as_bool(close_connection_on_exit)
         tree = _EtcdTree(self.path, self.client, client is None or self.close_connection_on_exit)
-        super().__init__(
-            tree,
-            shards=shards,
-            lease=lease,
-            poll_interval=poll_interval,
-            clock=clock,
-            create=create,
-            allowed_modules=allowed_modules,
-            pickle_key=pickle_key,
-            codec=codec,
-        )
+        super().__init__(tree, **own)
         # What is granted is in whole seconds; ours must not end later.
         tree.ttl = ceil(self.lease)
 

@@ -16,7 +16,15 @@ from tocsin.callables import maybe_ref
 from tocsin.claims import Claim
 from tocsin.convert import as_bool
 from tocsin.errors import ConflictingIdError, suggestion
-from tocsin.stores.rows import Advance, ClaimedRow, OrphanedRuns, Row, RowJobStore
+from tocsin.stores.rows import (
+    Advance,
+    ClaimedRow,
+    OrphanedRuns,
+    Row,
+    RowJobStore,
+    by_next_run,
+    claimed_row,
+)
 from tocsin.stores.shared import SharedJobStore, elapsed
 
 try:
@@ -363,7 +371,7 @@ class MongoDBJobStore(RowJobStore):
 
     def _rows(self) -> list[Row]:
         found = self._again(lambda: list(self._jobs.find(_LIVE, {"runs": 0})))
-        return sorted(map(_row, found), key=_order)
+        return sorted(map(_row, found), key=by_next_run)
 
     def _insert(self, rows: Sequence[Row], replace: bool) -> list[bool]:
         latest = {row.id: row for row in rows}
@@ -540,7 +548,9 @@ class MongoDBJobStore(RowJobStore):
                 lambda: list(self._jobs.find({**these, "claim": claim}, wanted))
             )
         }
-        return present, [_claimed(found[each], member) for each in ids if each in found]
+        return present, [
+            claimed_row(_row(found[each]), found[each], member) for each in ids if each in found
+        ]
 
     def _advance_rows(self, member: str, entries: Sequence[Advance]) -> list[bool]:
         call = ObjectId()
@@ -772,17 +782,6 @@ def _row(found: Mapping[str, Any]) -> Row:
         int(version) if isinstance(version, int) else 0,
         record if isinstance(record, str) else "",
     )
-
-
-def _claimed(found: Mapping[str, Any], member: str) -> ClaimedRow:
-    row = _row(found)
-    elsewhere = sum(run["member"] != member for run in found.get("runs", ()))
-    due = int(found["due"]) if row.next_run is None else row.next_run
-    return ClaimedRow(row.id, due, row.version, row.record, int(found["fence"]), elsewhere)
-
-
-def _order(row: Row) -> tuple[bool, int, str]:
-    return row.next_run is None, row.next_run or 0, row.id
 
 
 def _only_duplicates(error: BulkWriteError) -> bool:

@@ -14,7 +14,15 @@ from tocsin.callables import maybe_ref
 from tocsin.claims import Claim
 from tocsin.errors import ConflictingIdError, suggestion
 from tocsin.stores.rethinkdb_queries import Queries, key_of, next_of, r
-from tocsin.stores.rows import Advance, ClaimedRow, OrphanedRuns, Row, RowJobStore
+from tocsin.stores.rows import (
+    Advance,
+    ClaimedRow,
+    OrphanedRuns,
+    Row,
+    RowJobStore,
+    by_next_run,
+    claimed_row,
+)
 from tocsin.stores.shared import SharedJobStore, elapsed
 
 try:
@@ -299,7 +307,7 @@ class RethinkDBJobStore(RowJobStore):
         return None if found is None else _row(found)
 
     def _rows(self) -> list[Row]:
-        return sorted(map(_row, self._run(self._queries.rows(), again=True)), key=_order)
+        return sorted(map(_row, self._run(self._queries.rows(), again=True)), key=by_next_run)
 
     def _insert(self, rows: Sequence[Row], replace: bool) -> list[bool]:
         latest = {row.id: row for row in rows}
@@ -363,7 +371,7 @@ class RethinkDBJobStore(RowJobStore):
         query = self._queries.claim(now, self._microseconds, limit, token_hex(8))
         told = self._run(query, again=True)
         found = sorted(told["rows"], key=lambda each: each["due"])
-        return int(told["now"]), [_claimed(each, member) for each in found]
+        return int(told["now"]), [claimed_row(_row(each), each, member) for each in found]
 
     def _advance_rows(self, member: str, entries: Sequence[Advance]) -> list[bool]:
         call = token_hex(8)
@@ -494,14 +502,3 @@ def _row(found: Mapping[str, Any]) -> Row:
         int(version) if isinstance(version, (int, float)) else 0,
         record if isinstance(record, str) else "",
     )
-
-
-def _claimed(found: Mapping[str, Any], member: str) -> ClaimedRow:
-    row = _row(found)
-    elsewhere = sum(run["member"] != member for run in found.get("runs", ()))
-    due = int(found["due"]) if row.next_run is None else row.next_run
-    return ClaimedRow(row.id, due, row.version, row.record, int(found["fence"]), elsewhere)
-
-
-def _order(row: Row) -> tuple[bool, int, str]:
-    return row.next_run is None, row.next_run or 0, row.id

@@ -65,6 +65,18 @@ class OrphanedRuns(NamedTuple):
     member: str
 
 
+def by_next_run(row: Row) -> tuple[bool, int, str]:
+    """Give the key that sorts rows by next run time, paused ones last."""
+    return row.next_run is None, row.next_run or 0, row.id
+
+
+def claimed_row(row: Row, document: Mapping[str, Any], member: str) -> ClaimedRow:
+    """Make the claimed row of a document that has its runs in it."""
+    elsewhere = sum(run["member"] != member for run in document.get("runs", ()))
+    due = int(document["due"]) if row.next_run is None else row.next_run
+    return ClaimedRow(row.id, due, row.version, row.record, int(document["fence"]), elsewhere)
+
+
 class RowJobStore(SharedJobStore):
     """The base of stores that have one row for each job.
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from inspect import signature
 from typing import Any
 
 from tocsin.callables import ref_to_obj
 from tocsin.convert import as_bool, as_number
-from tocsin.errors import suggestion
+from tocsin.stores.leading import split_options
 from tocsin.stores.shards import ShardJobStore
 from tocsin.stores.tree import Check, Create, Node, Op, Set, Tree, Unavailable
 
@@ -47,7 +46,6 @@ __all__ = ["ZooKeeperJobStore"]
 
 #: So many nodes are asked for in one request: pages of 200 kB make a dozen megabytes.
 _AT_ONCE = 64
-_ACCEPTED = frozenset(signature(KazooClient.__init__).parameters) - {"self", "kwargs"}
 
 
 class ZooKeeperJobStore(ShardJobStore):
@@ -66,55 +64,26 @@ class ZooKeeperJobStore(ShardJobStore):
         path: str = "/tocsin",
         client: Any = None,
         close_connection_on_exit: bool | str = False,
-        *,
-        shards: Any = 32,
-        lease: float = 15.0,
-        poll_interval: float = 5.0,
-        clock: str = "store",
-        create: bool | str = True,
-        allowed_modules: Iterable[str] | str | None = None,
-        pickle_key: Any = None,
-        codec: Any = None,
-        pickle_protocol: Any = None,
-        **connect_args: Any,
+        **options: Any,
     ) -> None:
-        if not path or not isinstance(path, str):
-            raise ValueError('The "path" parameter must not be empty')
-        # APScheduler's, which pickles; it is taken so that a configuration goes on working.
-        del pickle_protocol
-        for name in connect_args:
-            if name not in _ACCEPTED:
-                raise TypeError(
-                    f"{name}: unknown{suggestion(name, _ACCEPTED)}; besides its own options a"
-                    f" ZooKeeperJobStore takes those of KazooClient: {', '.join(sorted(_ACCEPTED))}"
-                )
-        if client is not None and connect_args:
-            raise TypeError(f"{', '.join(connect_args)}: not with client, which is connected")
+        own, connect_args = split_options("ZooKeeperJobStore", KazooClient, client, path, options)
         self.path = "/" + path.strip("/")
         self.client = ref_to_obj(client) if isinstance(client, str) else client
         if self.client is not None:
             # Whoever made the session has said how long it lasts.
-            lease = self.client._session_timeout / 1000
+            own["lease"] = self.client._session_timeout / 1000
         elif "timeout" in connect_args:
             timeout = connect_args["timeout"]
-            lease = float(timeout) if isinstance(timeout, str) else as_number(timeout, "timeout")
+            own["lease"] = (
+                float(timeout) if isinstance(timeout, str) else as_number(timeout, "timeout")
+            )
         for name in ("read_only", "randomize_hosts", "use_ssl", "verify_certs", "check_hostname"):
             if name in connect_args:
                 connect_args[name] = as_bool(connect_args[name])
         tree = _ZooKeeperTree(
             self.path, self.client, as_bool(close_connection_on_exit), connect_args
         )
-        super().__init__(
-            tree,
-            shards=shards,
-            lease=lease,
-            poll_interval=poll_interval,
-            clock=clock,
-            create=create,
-            allowed_modules=allowed_modules,
-            pickle_key=pickle_key,
-            codec=codec,
-        )
+        super().__init__(tree, **own)
         if self.client is None:
             tree.options["timeout"] = self.lease
         self.close_connection_on_exit = tree.closes
