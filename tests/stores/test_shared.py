@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import event
 from support.schedulers import PATIENCE
 
+from tocsin import plugins
 from tocsin.adapters.apscheduler.executors import BaseExecutor as StrangersBase
 from tocsin.adapters.background import BackgroundScheduler
 from tocsin.adapters.pools import ProcessPoolExecutor
@@ -453,3 +454,17 @@ def test_ends_of_runs_do_not_hurry_what_waits_for_the_server(tmp_path: Path) -> 
     assert len(failures) == 3
     assert [round(each.retry_in, 1) for each in failures] == [0.2, 0.4, 0.8]
     assert count > 20
+
+
+@pytest.mark.parametrize("name", ["etcd", "zookeeper"])
+def test_stores_on_shards_take_the_options_of_all(name: str) -> None:
+    store = plugins.load("stores", name)(
+        value_codecs={complex: ("complex", str, complex)}, max_bytes="2048", lease="20", shards="4"
+    )
+    assert (store.lease, store.shards) == (20.0, 4)
+    job = Job(None, print, IntervalTrigger(hours=1), (1 + 2j,), id="one",
+              misfire_grace_time=None, coalesce=True, max_instances=1, next_run=0)  # fmt: skip
+    assert store.codec.loads(store.codec.dumps(job), 0).args == (1 + 2j,)
+    job._apply({"args": ("x" * 2048,)})
+    with pytest.raises(ValueError, match=r"2,?048"):
+        store.codec.dumps(job)
