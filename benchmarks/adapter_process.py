@@ -17,141 +17,32 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Callable, Generator
 from datetime import datetime, timedelta, timezone
-from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.frameworks import FRAMEWORKS, Framework, Steps
+
 FIRES = 2000
-#: A measurement; it yields the seconds after which it wants to go on.
-Steps = Generator[float, None, Any]
 
 
 def moment(due: float) -> datetime:
     return datetime.fromtimestamp(due, timezone.utc)
 
 
-class Framework:
-    """A loop with timers, and the schedulers for it."""
-
-    #: What a scheduler of tocsin's is told about each job.
-    options: dict[str, Any] = {}  # noqa: RUF012
-
-    def __init__(self, module: str, scheduler: str) -> None:
-        self.module, self.scheduler = module, scheduler
-
-    def make(self, side: str) -> Any:
-        home = "apscheduler.schedulers" if side == "APScheduler" else "tocsin.adapters"
-        made = getattr(import_module(f"{home}.{self.module}"), self.scheduler)(timezone="UTC")
-        made.start()
-        return made
-
-    def job(self, function: Callable[..., None]) -> Callable[..., Any]:
-        """Make a job of a function, as the framework runs it best."""
-        return function
-
-    def later(self, delay: float, function: Callable[..., Any], *args: Any) -> None:
-        raise NotImplementedError
-
-    def run(self, steps: Steps) -> None:
-        """Run a measurement in the loop, and print what it gives."""
-        raise NotImplementedError
-
-
-def resume(framework: Framework, steps: Steps, stop: Callable[[], None]) -> None:
-    try:
-        delay = next(steps)
-    except StopIteration as end:
-        print(json.dumps(end.value))
-        stop()
-    except BaseException:
-        stop()
-        raise
-    else:
-        framework.later(delay, resume, framework, steps, stop)
-
-
-class AsyncIO(Framework):
-    def __init__(self) -> None:
-        super().__init__("asyncio", "AsyncIOScheduler")
-
-    def job(self, function: Callable[..., None]) -> Callable[..., Any]:
-        async def job(*args: Any) -> None:
-            function(*args)
-
-        return job
-
-    def later(self, delay: float, function: Callable[..., Any], *args: Any) -> None:
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        if asyncio.iscoroutinefunction(function):
-            loop.call_at(loop.time() + delay, lambda: loop.create_task(function(*args)))
-        else:
-            loop.call_at(loop.time() + delay, function, *args)
-
-    def run(self, steps: Steps) -> None:
-        import asyncio
-
-        async def main() -> None:
-            done = asyncio.Event()
-            resume(self, steps, done.set)
-            await done.wait()
-
-        asyncio.run(main())
-
-
-class Tornado(AsyncIO):
-    def __init__(self) -> None:
-        Framework.__init__(self, "tornado", "TornadoScheduler")
-
-    def later(self, delay: float, function: Callable[..., Any], *args: Any) -> None:
-        from tornado.ioloop import IOLoop
-
-        IOLoop.current().call_later(delay, function, *args)
-
-
-class Gevent(Framework):
-    def __init__(self) -> None:
-        super().__init__("gevent", "GeventScheduler")
-
-    def later(self, delay: float, function: Callable[..., Any], *args: Any) -> None:
-        import gevent
-
-        gevent.get_hub().loop.update_now()  # or the delay would count from the last wake-up
-        gevent.spawn_later(max(delay, 0), function, *args)
-
-    def run(self, steps: Steps) -> None:
-        from gevent.event import Event
-
-        done = Event()
-        resume(self, steps, done.set)
-        done.wait()
-
-
-class Twisted(Framework):
-    options = {"executor": "reactor"}  # noqa: RUF012
-
-    def __init__(self) -> None:
-        super().__init__("twisted", "TwistedScheduler")
-
-    def later(self, delay: float, function: Callable[..., Any], *args: Any) -> None:
-        from twisted.internet import reactor
-
-        reactor.callLater(max(delay, 0), function, *args)  # type: ignore[attr-defined]
-
-    def run(self, steps: Steps) -> None:
-        from twisted.internet import reactor
-
-        reactor.callWhenRunning(resume, self, steps, reactor.stop)  # type: ignore[attr-defined]
-        reactor.run()  # type: ignore[attr-defined]
-
-
-FRAMEWORKS = {"asyncio": AsyncIO, "gevent": Gevent, "Tornado": Tornado, "Twisted": Twisted}
-
-
 def started(framework: Framework, sides: list[str]) -> dict[str, Any]:
-    return {side: framework.make(side) for side in sides if side != "timer"}
+    schedulers = {
+        side: framework.make("apscheduler.schedulers")
+        if side == "APScheduler"
+        else framework.make()
+        for side in sides
+        if side != "timer"
+    }
+    for each in schedulers.values():
+        each.start()
+    return schedulers
 
 
 def plan(
@@ -254,17 +145,16 @@ def idle(framework: Framework, jobs: int, seconds: float) -> Steps:
     return {"processor": (time.process_time() - before) / seconds, "wakeups": len(ticks)}
 
 
-def main(name: str, what: str, *arguments: str) -> None:
+def main(name: str, what: str, *arguments: str) -> Any:
     framework = FRAMEWORKS[name]()
     if what == "dispatch":
         jobs, rounds, *sides = arguments
-        framework.run(dispatch(framework, int(jobs), int(rounds), sides))
-    elif what == "lateness":
+        return framework.measure(dispatch(framework, int(jobs), int(rounds), sides))
+    if what == "lateness":
         duration, *sides = arguments
-        framework.run(lateness(framework, float(duration), sides))
-    else:
-        framework.run(idle(framework, int(arguments[0]), float(arguments[1])))
+        return framework.measure(lateness(framework, float(duration), sides))
+    return framework.measure(idle(framework, int(arguments[0]), float(arguments[1])))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    print(json.dumps(main(*sys.argv[1:])))
