@@ -99,8 +99,14 @@ class Side:
         return self.chunks(calls[name])
 
     def remove(self) -> Contestant:
-        remove_job = self.scheduler.remove_job
-        return self.chunks(lambda number, job_id: remove_job(job_id))
+        remove_job, numbers = self.scheduler.remove_job, iter(range(0, JOBS, CHUNK))
+
+        def batch() -> None:
+            first = next(numbers)
+            for job_id in self.ids[first : first + CHUNK]:
+                remove_job(job_id)
+
+        return Contestant(batch, CHUNK)
 
     def dispatch(self) -> Contestant:
         """Advance by a minute, in which a hundredth of all jobs is due."""

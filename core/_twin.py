@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 #: The compiled modules of `tocsin.engine`, each after those that it imports.
-MODULES = ("civil", "zone", "schedule", "cron", "periodic", "heap")
+MODULES = ("civil", "zone", "schedule", "cron", "periodic", "heap", "table")
 _FOLDER = Path(__file__).parent / "engine"
 
 

@@ -701,21 +701,21 @@ class BaseScheduler(ABC):
     def remove_job(self, job_id: str, jobstore: str | None = None) -> None:
         """Take a job out; JobLookupError without one."""
         alias: str | None = None
-        if not self._pending or not self._remove_pending(job_id, jobstore):
+        if not (self._pending and self._remove_pending(job_id, jobstore)):
             if self.state == STATE_STOPPED:
                 raise JobLookupError(job_id)
             stores = self._jobstores if jobstore is None else self._stores(jobstore)
-            for name, store in stores.items():
+            for alias, store in stores.items():  # noqa: B007
                 try:
                     store.remove_job(job_id)
+                    break
                 except JobLookupError:
                     continue
-                alias = name
-                break
             else:
                 raise JobLookupError(job_id)
-            if self._loop.failing_jobs or self._loop.broken:
-                self._loop.forget(name, job_id)
+            loop = self._loop
+            if loop.failing_jobs or loop.broken:
+                loop.forget(alias, job_id)
         if self.logger.isEnabledFor(logging.INFO):
             self.logger.info("Removed job %s", job_id)
         if self._listeners.mask & EVENT_JOB_REMOVED:

@@ -18,10 +18,11 @@ from support.zones import ZONES, moments
 
 import tocsin
 from tocsin import _twin
-from tocsin.engine import civil, cron, heap, periodic, schedule, zone
+from tocsin.engine import civil, cron, heap, periodic, schedule, table, zone
 
 COMPILED = {
-    each.__name__.rpartition(".")[2]: each for each in (civil, cron, heap, periodic, schedule, zone)
+    each.__name__.rpartition(".")[2]: each
+    for each in (civil, cron, heap, periodic, schedule, table, zone)
 }
 FOLDER = Path(tocsin.__file__).parent / "engine"
 
