@@ -18,10 +18,14 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import tocsin
-from benchmarks.races import Contestant, Race, Report, Times
+from benchmarks.races import MOST_ROUNDS, Contestant, Race, Report, Times
 
 #: The libraries whose versions the result names.
-PEERS = ("APScheduler", "cronsim", "croniter", "Cython", "pytest-benchmark")
+PEERS = (
+    *("APScheduler", "schedule", "cronsim", "croniter", "gevent", "tornado", "Twisted"),
+    *("PySide6_Essentials", "SQLAlchemy", "redis", "pymongo", "kazoo", "etcd3gw"),
+    *("Cython", "pytest-benchmark"),
+)
 
 _REPORT = pytest.StashKey[Report]()
 
@@ -37,6 +41,7 @@ def race(benchmark: BenchmarkFixture) -> Race:
     """Give the function that runs a race."""
 
     def run(contestants: Mapping[str, Contestant], rounds: int = 11) -> Times:
+        rounds = min(rounds, MOST_ROUNDS)
         (name, first), *others = contestants.items()
         times: Times = {name: [] for name in contestants}
 
@@ -100,6 +105,10 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     report = config.stash[_REPORT]
     output_json["figures"] = [
         {**asdict(figure), "verdict": figure.verdict} for figure in report.figures
+    ]
+    output_json["plots"] = [
+        {"plot": plot, "panel": panel, "line": line, "points": points}
+        for (plot, panel, line), points in report.lines_of_plots.items()
     ]
     output_json["benchmarks"] = [
         {"name": each["name"], **each["extra_info"]} for each in output_json["benchmarks"]

@@ -1,15 +1,16 @@
-"""APScheduler on a clock that the benchmark sets, with jobs that run inline."""
+"""The peers on clocks that the benchmark sets, with jobs that run inline."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone, tzinfo
+from types import SimpleNamespace
 from typing import Any
 
 import apscheduler.schedulers.base
+import schedule
 from apscheduler.executors.debug import DebugExecutor
 
-#: When the clocks of all schedulers begin.
-START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+from benchmarks.sides import START
 
 
 class _Clock(datetime):
@@ -48,3 +49,30 @@ class PeerScheduler(apscheduler.schedulers.base.BaseScheduler):  # type: ignore[
         """Stop, and give APScheduler its own clock back."""
         super().shutdown(wait)
         apscheduler.schedulers.base.datetime = datetime
+
+
+class ScheduleClock:
+    """What ``schedule`` takes for the time: naive, as it is there; one at a time."""
+
+    def __init__(self) -> None:
+        self._time = START.replace(tzinfo=None)
+        clock = self
+
+        class Clock(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> Any:
+                return clock._time
+
+        schedule.datetime = SimpleNamespace(datetime=Clock, timedelta=timedelta)  # type: ignore[attr-defined]
+
+    def scheduler(self) -> schedule.Scheduler:
+        """Make a scheduler on this clock."""
+        return schedule.Scheduler()
+
+    def advance(self, by: timedelta) -> None:
+        """Go on by a time."""
+        self._time += by
+
+    def set_time(self, time: datetime) -> None:
+        """Go to a time, also an earlier one."""
+        self._time = time.replace(tzinfo=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
@@ -19,13 +20,25 @@ class Contestant(NamedTuple):
 #: By contestant, the nanoseconds a step took in each round.
 Times = dict[str, list[float]]
 
+#: How many jobs are tried, where it makes sense; ``BENCH_JOBS`` sets others, for a trial.
+SIZES = tuple(
+    int(each) for each in os.environ.get("BENCH_JOBS", "1000,10000,100000,1000000").split(",")
+)
+#: No more rounds than so many: for a trial.
+MOST_ROUNDS = int(os.environ.get("BENCH_ROUNDS", "1000000"))
+
 #: Time contestants in turns, in so many rounds; pytest-benchmark times the first.
 Race = Callable[..., Times]
 
 
 def ratios(times: Times, slow: str, fast: str) -> list[float]:
     """Divide the times of two contestants round by round."""
-    return [a / b for a, b in zip(times[slow], times[fast], strict=True)]
+    return divide(times[slow], times[fast])
+
+
+def divide(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    """Divide what was measured round by round."""
+    return [a / b for a, b in zip(above, below, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -48,12 +61,23 @@ class Figure:
         return "met" if good else "MISSED"
 
 
+class Point(NamedTuple):
+    """What was measured at one place of a plot: a median with its quartiles."""
+
+    x: float
+    value: float
+    low: float
+    high: float
+
+
 class Report:
-    """Collect figures, and tables of times, for the summary and the machine-readable result."""
+    """Collect figures, tables of times and what is plotted, for the summary and the result."""
 
     def __init__(self) -> None:
         self.figures: list[Figure] = []
         self.tables: list[str] = []
+        #: By plot, panel and line.
+        self.lines_of_plots: dict[tuple[str, str, str], list[Point]] = {}
 
     def figure(
         self,
@@ -64,10 +88,14 @@ class Report:
         at_most: float | None = None,
     ) -> None:
         """Add the median of the samples of all rounds, with the bound that holds for it."""
-        low, _, high = quantiles(samples, n=4) if len(samples) > 1 else [*samples] * 3
         target = at_least if at_most is None else at_most
-        figure = Figure(name, median(samples), low, high, target, at_most is not None)
+        figure = Figure(name, *_spread(samples), target, at_most is not None)
         self.figures.append(figure)
+
+    def point(self, plot: str, panel: str, line: str, x: float, samples: Sequence[float]) -> None:
+        """Add the median of the samples of all rounds to a line in a panel of a plot."""
+        points = self.lines_of_plots.setdefault((plot, panel, line), [])
+        points.append(Point(x, *_spread(samples)))
 
     def lines(self) -> list[str]:
         """Make the table of the figures."""
@@ -80,3 +108,9 @@ class Report:
             row = f"{figure.name:<76}{figure.value:>9.4g}  {spread:<20} {bound:<7} {figure.verdict}"
             rows.append(row.rstrip())
         return rows
+
+
+def _spread(samples: Sequence[float]) -> tuple[float, float, float]:
+    """Give the median and the quartiles."""
+    low, _, high = quantiles(samples, n=4) if len(samples) > 1 else [*samples] * 3
+    return median(samples), low, high

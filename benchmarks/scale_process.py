@@ -21,12 +21,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from apscheduler.triggers.interval import IntervalTrigger as PeerTrigger
-
-from benchmarks.peers import START, PeerScheduler
-from tocsin import IntervalTrigger
+from benchmarks.sides import START, make
 from tocsin.adapters import AsyncIOScheduler
-from tocsin.testing import FakeClock, FakeScheduler
 
 HOUR = timedelta(hours=1)
 FIRES = 5000
@@ -34,16 +30,6 @@ FIRES = 5000
 
 def noop() -> None:
     """Be a job."""
-
-
-def make(side: str) -> tuple[Any, Any, Any]:
-    """Give a scheduler, what advances its clock, and its interval trigger."""
-    if side == "tocsin":
-        ours = FakeScheduler(clock=FakeClock(START), timezone="UTC")
-        ours.start()
-        return ours, ours.clock.advance, IntervalTrigger
-    theirs = PeerScheduler()
-    return theirs, theirs.advance, PeerTrigger
 
 
 def steps(jobs: int) -> dict[str, float]:
