@@ -120,7 +120,8 @@ def soak(framework: Framework, jobs: int, rate: float, seconds: float, seed: int
     population = ledger.population
     print(
         f"{jobs:,} jobs armed in {arming['seconds']:.1f} s,"
-        f" {arming['bytes_per_job']:.0f} bytes each; {memory['armed'] / 1e6:.0f} MB"
+        f" {arming['bytes_per_job']:.0f} bytes each; {memory['armed'] / 1e6:.0f} MB",
+        flush=True,
     )
     ledger.listen(scheduler)
     pauses = Pauses()

@@ -48,7 +48,7 @@ class Ledger:
 
     def __init__(self, population: Population) -> None:
         self.population = population
-        #: Runs that were submitted when they had to be, and jobs that were called for a run.
+        #: Runs that were submitted as they had to be, and calls of jobs for any run submitted.
         self.submitted = self.started = 0
         #: Runs that were left out, submitted again, and submitted when they did not have to be.
         self.lost = self.doubled = self.stray = 0
@@ -107,7 +107,7 @@ class Ledger:
             "lost": self.lost + missing,
             "doubled": self.doubled,
             "stray": self.stray,
-            "not_started": self.submitted - self.started,
+            "not_started": self.submitted + self.doubled + self.stray - self.started,
             "unannounced": self.unannounced,
             "early": self.early,
             "troubles": dict(self.troubles),
