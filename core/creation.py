@@ -159,13 +159,18 @@ def make_jobs(
     common_trigger = shared.get("trigger")
     made = []
     model: Job | None = None
-    common_target = checked_shape = None
+    common_target = checked_shape = checked_kind = names = None
+    usual = called = named = False
     blank = _blank_jobs()
     for each in jobs:
-        if model is not None and _OWN.issuperset(each):
+        if tuple(each) != names:
+            names = tuple(each)
+            usual = _OWN.issuperset(names)
+            called = "args" in names or "kwargs" in names
+            named = "id" in names
+        if model is not None and usual:
             target = common_target
-            own = "args" in each or "kwargs" in each
-            if own or target is None:
+            if called or target is None:
                 args = checked_args(each["args"]) if "args" in each else common_args
                 kwargs = checked_kwargs(each["kwargs"]) if "kwargs" in each else common_kwargs
                 func = model._call[0]
@@ -174,16 +179,20 @@ def make_jobs(
                     check_arguments(func, args, kwargs)
                     checked_shape = shape
                 target = (func, args, kwargs) if args or kwargs else func
-                if not own:
+                if not called:
                     common_target = target
             trigger: Any = each.get("trigger", common_trigger)
-            if BaseTrigger not in type(trigger).__mro__:
-                trigger = make_trigger(trigger, {}, scheduler.timezone, scheduler.now())
-            job_id = checked_text(each["id"], "id") if "id" in each else None
+            if type(trigger) is not checked_kind:
+                if BaseTrigger not in type(trigger).__mro__:
+                    trigger = make_trigger(trigger, {}, scheduler.timezone, scheduler.now())
+                checked_kind = type(trigger)
+            job_id = each["id"] if named else None
+            if named and (type(job_id) is not str or not job_id):
+                job_id = checked_text(job_id, "id")
             job = model.alike(next(blank), job_id, trigger, target)
         else:
             job = _make_of(scheduler, {**shared, **each})
-            if model is None and plain and _OWN.issuperset(each) and "id" not in shared:
+            if model is None and plain and usual and "id" not in shared:
                 model = job
         made.append(job)
     return made

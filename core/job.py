@@ -76,16 +76,25 @@ class Rules(NamedTuple):
 
 #: By type as well, for 1 and 1.0 are equal.
 _shared_rules = lru_cache(maxsize=1024, typed=True)(Rules)
+_PLAIN = Rules("default", undefined, undefined, undefined, False)
 
 
 def rules_of(
     executor: str,
-    misfire_grace_time: float | None,
-    coalesce: bool,
-    max_instances: int,
+    misfire_grace_time: Any,
+    coalesce: Any,
+    max_instances: Any,
     at_least_once: bool,
 ) -> Rules:
     """Give the rules of these values, the same object to all who ask for the same."""
+    if (
+        misfire_grace_time is undefined
+        and coalesce is undefined
+        and max_instances is undefined
+        and at_least_once is False
+        and executor == "default"
+    ):
+        return _PLAIN  # those of most jobs, without the cache
     try:
         return _shared_rules(executor, misfire_grace_time, coalesce, max_instances, at_least_once)
     except TypeError:  # what is not hashable is no right value, which is for others to say

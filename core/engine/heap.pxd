@@ -13,8 +13,10 @@ cdef class DueHeap:
     cdef int64_t _size, _free, _arrivals
     cdef object __weakref__
 
-    @cython.locals(when=int64_t, slot=int64_t, places="int32_t*", turn=int64_t)
     cpdef object push(self, object instant, object item)
+    @cython.locals(slot=int64_t, places="int32_t*", turn=int64_t)
+    cdef int64_t add(self, int64_t when, object item) except -1
+    cdef object pop(self, int64_t instant)
     @cython.locals(rows="int64_t*", slot=int64_t)
     cpdef object peek(self)
     @cython.locals(instant=int64_t, rows=array, found=list, places=list, place=int64_t)

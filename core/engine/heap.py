@@ -51,7 +51,10 @@ class DueHeap:
 
         Raises TypeError and OverflowError for what is no instant.
         """
-        when = civil.checked(instant)
+        return self.add(civil.checked(instant), item)
+
+    def add(self, when: int, item: object) -> int:
+        """Do what `push` does, for the compiled modules beside this one."""
         if self._free < 0:
             self._grow()
         slot = self._free
@@ -63,6 +66,12 @@ class DueHeap:
         self._arrivals += 1
         self._settle(self._size - 1, when, self._arrivals, slot)
         return (turn << 31) + slot
+
+    def pop(self, instant: int) -> Any:
+        """Take out the earliest item if it is due at an instant, else give None; likewise."""
+        if self._size == 0 or capi.int64s(self._rows)[0] > instant:
+            return None
+        return self._take(0)
 
     def peek(self) -> tuple[int, Any] | None:
         """Give the earliest instant and its item, or None; O(1)."""

@@ -1,5 +1,6 @@
 cimport cython
 from libc.stdint cimport int64_t
+from tocsin.engine cimport civil
 from tocsin.engine.heap cimport DueHeap, Entry
 
 cdef inline int64_t absent() noexcept
@@ -23,8 +24,8 @@ cdef class DueTable:
     cpdef object clear(self)
     cpdef list due(self, object now)
     cpdef object peek(self)
-    @cython.locals(found=list, _=object, item=object, entry=Entry)
-    cpdef list claim(self, object now, object limit)
+    @cython.locals(instant=int64_t, found=list, item=object, entry=Entry)
+    cpdef list claim(self, object now, int64_t limit)
     @cython.locals(held=list, item=object, _=object, following=object, entry=Entry, holds=bint)
     cpdef list advance(self, object claims)
     @cython.locals(entry=Entry)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tocsin.engine import civil
 from tocsin.engine.heap import DueHeap
 
 
@@ -101,8 +102,12 @@ class DueTable:
 
     def claim(self, now: int, limit: int) -> list[Any]:
         """Claim what is due at ``now``, in order, at most ``limit``: it is not offered again."""
-        found = []
-        for _, item in self._heap.pop_due(now, limit):
+        instant = civil.checked(now)
+        found: list[Any] = []
+        while len(found) < limit:
+            item = self._heap.pop(instant)
+            if item is None:
+                break
             entry = item
             entry._entry = claimed()
             found.append(item)
@@ -136,7 +141,7 @@ class DueTable:
     def hold(self, item: Any) -> bool:
         """Have a claimed entry wait for nothing; tell whether the claim held."""
         entry = item
-        holds = entry._entry == claimed()
+        holds: bool = entry._entry == claimed()
         if holds:
             entry._entry = absent()
         return holds
@@ -144,7 +149,10 @@ class DueTable:
     def _wait(self, item: Any, instant: Any) -> None:
         """Have an entry that is not in the heap wait for an instant, or for none."""
         entry = item
-        entry._entry = absent() if instant is None else self._heap.push(instant, item)
+        if instant is None:
+            entry._entry = absent()
+        else:
+            entry._entry = self._heap.add(civil.checked(instant), item)
 
     def _drop(self, item: Any) -> None:
         """Take an entry out of the heap; a claim on it no longer holds."""
