@@ -6,6 +6,7 @@ WORKERS ?= 2
 SERVER_PYTHON ?= $(BIN)/python
 FILE ?= examples/schedule.toml
 FOR ?= 15s
+ADAPTER ?= asyncio
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
@@ -25,11 +26,11 @@ export PIP_ROOT_USER_ACTION := ignore
 # Targets share the virtual environment, and the tests the processors.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help build run services test lint test-pure test-compiled test-faults bench dist clean FORCE
+.PHONY: help build run services test lint test-pure test-compiled test-faults bench soak dist clean FORCE
 
 help: ## List the targets and variables.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
-	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) FILE=$(FILE) FOR=$(FOR) WORKERS=$(WORKERS)"
+	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) FILE=$(FILE) FOR=$(FOR) ADAPTER=$(ADAPTER) WORKERS=$(WORKERS)"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
@@ -88,6 +89,10 @@ test-faults: services ## Kill, stop and cut off what shares a store, in the long
 
 bench: services ## Run the benchmarks on the compiled engine and print their table.
 	$(RUN_COMPILED) $(BIN)/pytest benchmarks
+
+soak: FOR = 10m
+soak: $(VENV)/tools ## Run a million jobs and account for each run: make soak ADAPTER=asyncio FOR=10m.
+	$(RUN_COMPILED) $(BIN)/python benchmarks/soak.py $(ADAPTER) --for $(FOR)
 
 dist: $(VENV)/tools ## Build the source distribution and the wheel into dist/.
 	$(BIN)/python -m build
