@@ -85,18 +85,18 @@ def few(draw: st.DrawFn, field: str) -> tuple[str, Values]:
     return ",".join(map(str, found)), frozenset(found)
 
 
-def _working(day: date) -> bool:
+def is_working(day: date) -> bool:
     return day.weekday() < 5
 
 
-def _nearest(target: int) -> Rule:
+def nearest_working(target: int) -> Rule:
     """Write down cron's W: that day, or a neighbour, or over the weekend within the month."""
 
     def rule(day: date) -> bool:
-        if target > month_length(day) or not _working(day):
+        if target > month_length(day) or not is_working(day):
             return False
         wanted = day.replace(day=target)
-        open_days = [n for n in range(1, month_length(day) + 1) if _working(day.replace(day=n))]
+        open_days = [n for n in range(1, month_length(day) + 1) if is_working(day.replace(day=n))]
         best = min(open_days, key=lambda n: (abs(n - target), n > target))
         if wanted.weekday() == 6 and target + 1 in open_days:
             best = target + 1
@@ -105,16 +105,16 @@ def _nearest(target: int) -> Rule:
     return rule
 
 
-def _last_working(day: date) -> bool:
+def last_working(day: date) -> bool:
     end = month_length(day)
-    return day.day == max(n for n in range(end - 2, end + 1) if _working(day.replace(day=n)))
+    return day.day == max(n for n in range(end - 2, end + 1) if is_working(day.replace(day=n)))
 
 
-def _nth(n: int, weekday: int) -> Rule:
+def nth_weekday(n: int, weekday: int) -> Rule:
     return lambda day: day.weekday() == weekday and (day.day - 1) // 7 == n
 
 
-def _last(weekday: int) -> Rule:
+def last_weekday(weekday: int) -> Rule:
     return lambda day: day.weekday() == weekday and day.day + 7 > month_length(day)
 
 
@@ -133,13 +133,13 @@ def day_rule(draw: st.DrawFn, kind: str | None = None) -> tuple[str, Rule]:
         text = f"{draw(st.sampled_from(('last', 'L')))}-{n}"
         return text, lambda day: day.day == month_length(day) - n
     if kind == "nth":
-        return f"{ORDINALS[n % 5]} {DAYS[weekday]}", _nth(n % 5, weekday)
+        return f"{ORDINALS[n % 5]} {DAYS[weekday]}", nth_weekday(n % 5, weekday)
     if kind == "last-weekday":
-        return f"last {DAYS[weekday]}", _last(weekday)
+        return f"last {DAYS[weekday]}", last_weekday(weekday)
     if kind == "nearest":
-        return f"{n + 1}W", _nearest(n + 1)
+        return f"{n + 1}W", nearest_working(n + 1)
     if kind == "last-working":
-        return "LW", _last_working
+        return "LW", last_working
     if kind == "mixed":
         (text, rule), (other, more) = draw(day_rule("list")), draw(day_rule("nearest"))
         return f"{text},{other}", lambda day: rule(day) or more(day)
@@ -154,9 +154,9 @@ def weekday_rule(draw: st.DrawFn, kind: str | None = None, first: int = 0) -> tu
     n, weekday = draw(st.integers(0, 4)), draw(st.integers(0, 6))
     number = draw(st.sampled_from((DAYS[weekday], str((weekday - first) % 7))))
     if kind == "nth":
-        return f"{number}#{n + 1}", _nth(n, weekday)
+        return f"{number}#{n + 1}", nth_weekday(n, weekday)
     if kind == "last-weekday":
-        return f"{number}L", _last(weekday)
+        return f"{number}L", last_weekday(weekday)
     if first:  # the plain items with numbers of the other count
         a, length = draw(st.integers(0, 6)), draw(st.integers(0, 6))
         if kind in ("star", "star/n"):

@@ -35,9 +35,8 @@ def instant_of(when: datetime) -> int:
 def offset_at(tz: tzinfo, second: int) -> int:
     """Ask a zone for its offset at a UTC second, clamped to where datetimes can be converted."""
     second = min(max(second, (FIRST_DAY + 1) * DAY), LAST_DAY * DAY - 1)
-    moment = (EPOCH_UTC + timedelta(seconds=second)).astimezone(tz)
-    offset = moment.utcoffset()
-    assert offset is not None
+    utc = EPOCH_UTC + timedelta(seconds=second)
+    offset = utc.astimezone(tz).replace(tzinfo=None) - utc.replace(tzinfo=None)
     return offset // timedelta(seconds=1)
 
 

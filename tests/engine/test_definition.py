@@ -1,0 +1,433 @@
+"""The engine by its own interface against definitions: quick enough to be asked of every mutant.
+
+The suites of the triggers look at the same search through the public surface, in many real zones
+and up to the ends of the calendar. Here are whole windows of fire times, and zones that no
+country has.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from calendar import monthrange
+from datetime import date, datetime, timedelta, timezone, tzinfo
+from itertools import islice
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.expressions import last_weekday, last_working, nearest_working, nth_weekday
+from support.oracle import DAY, EPOCH, SECOND, Definition, instant_of, reached
+
+from tocsin.engine import civil
+from tocsin.engine.cron import CronSchedule
+from tocsin.engine.periodic import IntervalSchedule
+from tocsin.engine.schedule import FireTimes, Schedule
+from tocsin.engine.zone import Zone, zone_of
+
+UTC = timezone.utc
+FOREVER = 2**62
+
+
+def bits(mask: int) -> list[int]:
+    return [n for n in range(mask.bit_length()) if mask >> n & 1]
+
+
+def mask_of(values: Any) -> int:
+    return sum(1 << n for n in set(values))
+
+
+def every(low: int, high: int) -> int:
+    return mask_of(range(low, high + 1))
+
+
+def masks(low: int, high: int, most: int) -> st.SearchStrategy[int]:
+    """Draw a mask with one bit or more."""
+    return st.sets(st.integers(low, high), min_size=1, max_size=most).map(mask_of)
+
+
+def cron(tz: tzinfo = UTC, first: int | None = None, last: int | None = None, **fields: Any) -> Any:
+    """Make a schedule that fires at every midnight, but for the fields that are given."""
+    default = {
+        "once": True,
+        "seconds": 1,
+        "minutes": 1,
+        "hours": 1,
+        "days": every(1, 31),
+        "from_end": 0,
+        "nearest": 0,
+        "day_nth": 0,
+        "weekdays": every(0, 6),
+        "weekday_nth": 0,
+        "either": False,
+        "weeks": every(1, 53),
+        "months": every(1, 12),
+        "years": None,
+    }
+    assert fields.keys() <= default.keys()
+    return CronSchedule(tz, first, last, *{**default, **fields}.values())
+
+
+def check(schedule: Schedule, right: list[int], low: int, high: int) -> None:
+    """Hold a schedule to the list of its fire times in ``low <= t < high``, both ways."""
+    cells = array("q", bytes(8 * (len(right) + 1)))
+    count = schedule.fill(cells, low - 1, high)
+    assert list(cells[:count]) == right
+    assert not cells[count]
+    back = []
+    found = schedule.previous(high)
+    while found is not None and found >= low:
+        back.append(found)
+        found = schedule.previous(found)
+    assert back[::-1] == right
+
+
+def check_at(schedule: Schedule, right: list[int], points: list[int]) -> None:
+    """Hold a schedule to its neighbours of some points, where the list of all has them."""
+    for point in points:
+        after, before = bisect_right(right, point), bisect_left(right, point) - 1
+        if after < len(right):
+            assert schedule.next(point) == right[after]
+        if before >= 0:
+            assert schedule.previous(point) == right[before]
+
+
+# --- The calendar ---
+
+
+def test_the_calendar_is_that_of_datetime() -> None:
+    origin = date(1, 1, 1).toordinal() - 306
+    years = (1, 4, 100, 399, 400, 401, 1899, 1900, 1901, *range(1999, 2006), 2100, 2400, 9999)
+    for year in years:
+        for month in range(1, 13):
+            length = monthrange(year, month)[1]
+            assert civil.month_length(year, month) == length
+            for day in range(1, length + 1):
+                each = date(year, month, day)
+                days = each.toordinal() - origin
+                assert civil.days_from_civil(year, month, day) == days
+                assert civil.civil_from_days(days) == year << 9 | month << 5 | day
+                assert civil.weekday(days) == each.weekday()
+                if year > 1:  # the week of 1 January 1 may be one of the year before
+                    assert civil.iso_week(days) == each.isocalendar()[1]
+
+
+@given(local=st.integers(-70_000_000_000_000_000, 300_000_000_000_000_000))
+def test_seconds_are_micros_rounded_down(local: int) -> None:
+    origin = -719468 * DAY
+    assert civil.seconds_from_micros(local) == max(local // SECOND - origin, 0)
+    assert civil.micros_from_seconds(local // SECOND) == (local // SECOND + origin) * SECOND
+
+
+def test_seconds_begin_with_the_first_day() -> None:
+    origin = -719468 * DAY * SECOND
+    found = [civil.seconds_from_micros(origin + n) for n in (-SECOND, -1, 0, 999_999, SECOND)]
+    assert found == [0, 0, 0, 0, 1]
+
+
+# --- The days of cron ---
+
+RARE = st.just(0) | masks(0, 30, 3)
+NTH = st.just(0) | masks(0, 41, 4)
+RULES = st.fixed_dictionaries(
+    {
+        "days": st.just(every(1, 31)) | masks(1, 31, 6),
+        "from_end": RARE,
+        "nearest": RARE | st.just(1),
+        "day_nth": NTH,
+        "weekdays": st.just(every(0, 6)) | masks(0, 6, 3),
+        "weekday_nth": NTH,
+        "either": st.booleans(),
+        "weeks": st.just(every(1, 53)) | masks(1, 53, 20),
+        "months": st.just(every(1, 12)) | masks(1, 12, 4),
+        "years": st.none() | masks(1990, 2015, 12),
+    }
+)
+
+
+def matches(rules: dict[str, Any], day: date) -> bool:
+    """Tell whether a date matches the masks, as `CronSchedule` describes them."""
+
+    def nth(mask: int) -> bool:
+        return any(
+            (nth_weekday(n // 7, n % 7) if n < 35 else last_weekday(n % 7))(day) for n in bits(mask)
+        )
+
+    by_day = (
+        rules["days"] >> day.day & 1
+        or rules["from_end"] >> (monthrange(day.year, day.month)[1] - day.day) & 1
+        or any((nearest_working(n) if n else last_working)(day) for n in bits(rules["nearest"]))
+        or nth(rules["day_nth"])
+    )
+    by_weekday = rules["weekdays"] >> day.weekday() & 1 or nth(rules["weekday_nth"])
+    return bool(
+        (by_day or by_weekday if rules["either"] else by_day and by_weekday)
+        and rules["weeks"] >> day.isocalendar()[1] & 1
+        and rules["months"] >> day.month & 1
+        and (rules["years"] is None or rules["years"] >> day.year & 1)
+    )
+
+
+def midnight(day: date) -> int:
+    return (day - date(1970, 1, 1)).days * DAY * SECOND
+
+
+@given(rules=RULES, start=st.dates(date(1990, 1, 1), date(2013, 12, 1)), alone=st.booleans())
+def test_the_days_of_a_mask(rules: dict[str, Any], start: date, alone: bool) -> None:
+    if alone:  # or the plain days hide the others
+        rules = {**rules, "days": 0, "weekdays": 0 if rules["weekday_nth"] else every(0, 6)}
+    days = [start + timedelta(days=n) for n in range(500)]
+    right = [midnight(day) for day in days if matches(rules, day)]
+    schedule = cron(**rules)
+    if right:
+        assert schedule.can_match()
+    if schedule.can_match():
+        check(schedule, right, midnight(days[0]), midnight(days[-1]) + 1)
+
+
+@given(
+    years=masks(1, 9999, 4),
+    days=masks(29, 31, 1),
+    months=masks(1, 12, 2),
+    point=st.dates(date(1, 1, 1), date(9999, 12, 31)),
+)
+def test_the_days_of_years_far_apart(years: int, days: int, months: int, point: date) -> None:
+    dates = []
+    for year in bits(years):
+        for month in bits(months):
+            length = monthrange(year, month)[1]
+            dates += [date(year, month, day) for day in bits(days) if day <= length]
+    schedule = cron(years=years, days=days, months=months)
+    assert schedule.can_match() == bool(dates)
+    if dates:
+        right = sorted(map(midnight, dates))
+        here = midnight(point)
+        check_at(schedule, right, [here, *right, right[0] - 1, right[-1] + 1])
+        assert schedule.next(right[-1]) is None
+        assert schedule.previous(right[0]) is None
+
+
+@pytest.mark.parametrize(
+    ("rules", "possible"),
+    [
+        ({"days": 1 << 29, "months": 1 << 2}, True),
+        ({"days": 1 << 30, "months": 1 << 2}, False),
+        ({"days": 1 << 29, "months": 1 << 2, "years": 1 << 2100}, False),
+        ({"days": 1 << 29, "months": 1 << 2, "years": mask_of([1, 9996])}, True),
+        ({"days": 1 << 31, "months": mask_of([4, 6, 9, 11])}, False),
+        ({"days": 1 << 1, "weeks": 1 << 53}, True),
+        ({"days": 1 << 4, "weeks": 1 << 53}, False),
+        ({"days": 1 << 31, "weeks": 1 << 1}, True),
+        ({"days": 1 << 31, "months": 1 << 12, "weeks": 1 << 53, "years": 1 << 2020}, True),
+        ({"days": 1 << 31, "months": 1 << 12, "weeks": 1 << 53, "years": 1 << 2021}, False),
+        ({"days": 1 << 29, "months": 1 << 2, "weekdays": 1}, True),
+        ({"days": 1 << 2, "weekday_nth": 1 << 7, "weekdays": 0}, False),
+    ],
+)
+def test_what_can_never_match_says_so(rules: dict[str, Any], possible: bool) -> None:
+    assert cron(**rules).can_match() is possible
+
+
+# --- The time of day ---
+
+
+@given(
+    seconds=masks(0, 59, 3),
+    minutes=masks(0, 59, 3),
+    hours=masks(0, 23, 3),
+    points=st.lists(st.integers(0, 2 * DAY * SECOND), max_size=10),
+)
+def test_the_times_of_a_day(seconds: int, minutes: int, hours: int, points: list[int]) -> None:
+    times = [
+        h * 3600 + m * 60 + s for h in bits(hours) for m in bits(minutes) for s in bits(seconds)
+    ]
+    right = [SECOND * (day * DAY + time) for day in range(3) for time in times]
+    schedule = cron(seconds=seconds, minutes=minutes, hours=hours)
+    check(schedule, right, 0, 3 * DAY * SECOND)
+    edges = [each + n for each in right[: len(times)] for n in (-SECOND, -1, 1, SECOND)]
+    check_at(schedule, right, points + edges)
+
+
+# --- Zones ---
+
+
+class Jumps(tzinfo):
+    """A zone of jumps, each the UTC second from which on an offset in seconds holds."""
+
+    def __init__(self, before: int, jumps: list[tuple[int, int]]) -> None:
+        self.jumps = [(-(10**12), before), *jumps]
+
+    def __repr__(self) -> str:
+        return f"Jumps({self.jumps[0][1]}, {self.jumps[1:]})"
+
+    def fromutc(self, when: datetime) -> datetime:
+        second = (when.replace(tzinfo=None) - EPOCH) // timedelta(seconds=1)
+        return when + timedelta(seconds=self.offset(second))
+
+    def offset(self, second: int) -> int:
+        return self.jumps[bisect_right(self.jumps, (second, DAY)) - 1][1]
+
+
+@st.composite
+def jumps(draw: st.DrawFn) -> Jumps:
+    """Draw a zone with jumps of any size, as near to each other as are told apart."""
+    offsets = st.integers(-DAY + 1, DAY - 1) | st.integers(-24, 24).map(lambda n: n * 3599)
+    second = draw(st.integers(0, 40 * 365 * DAY))
+    found = []
+    for _ in range(draw(st.integers(1, 4))):
+        found.append((second, draw(offsets)))
+        second += draw(st.integers(4 * DAY, 8 * DAY))
+    return Jumps(draw(offsets), found)
+
+
+def points_near(zone: Jumps) -> list[int]:
+    """List seconds at the jumps of a zone, and where an hour repeats or a gap ends."""
+    found = []
+    offsets = [offset for _, offset in zone.jumps]
+    for (second, after), before in zip(zone.jumps[1:], offsets, strict=False):
+        size = abs(after - before)
+        found += [second + n for n in (-DAY, -size, -1, 0, 1, size - 1, size, size + 1, DAY)]
+    return found
+
+
+@given(tz=jumps())
+def test_any_zone_tells_both_ways(tz: Jumps) -> None:
+    zone = Zone(tz)
+    schedule = cron(tz)
+    for second in points_near(tz):
+        offset = tz.offset(second)
+        assert zone.at(second * SECOND).offset == offset * SECOND
+        for local in (second + offset, second + tz.offset(second - 3 * DAY)):
+            segment = zone.reaching(local * SECOND)
+            first = max(segment.start, local * SECOND - segment.offset)
+            assert first == reached(tz, local) * SECOND
+            assert segment.start <= first < segment.end
+        moment = schedule.moment(second * SECOND + 7)
+        local = second + offset
+        assert moment is not None
+        assert moment.tzinfo is tz
+        assert moment.replace(tzinfo=None, fold=0) == EPOCH + timedelta(
+            seconds=local, microseconds=7
+        )
+        assert moment.fold == (reached(tz, local) < second)
+
+
+@given(
+    tz=jumps(),
+    seconds=masks(0, 59, 1),
+    minutes=masks(0, 59, 2),
+    hours=masks(0, 23, 2) | st.just(every(0, 23)),
+    weekdays=st.just(every(0, 6)) | masks(0, 6, 4),
+    once=st.booleans(),
+)
+def test_cron_in_any_zone(
+    tz: Jumps, seconds: int, minutes: int, hours: int, weekdays: int, once: bool
+) -> None:
+    schedule = cron(tz, seconds=seconds, minutes=minutes, hours=hours, weekdays=weekdays, once=once)
+    definition = Definition(
+        lambda day: bool(weekdays >> day.weekday() & 1),
+        frozenset(bits(hours)),
+        frozenset(bits(minutes)),
+        frozenset(bits(seconds)),
+        once,
+    )
+    low, high = ((tz.jumps[n][0] + m * 5 * DAY) * SECOND for n, m in ((1, -1), (-1, 1)))
+    right = definition.fire_times(tz, low, high)
+    check(schedule, right, low, high)
+    check_at(schedule, right, [each * SECOND for each in points_near(tz)])
+
+
+ZONED = timezone(timedelta(hours=5, minutes=30, seconds=1, microseconds=1))
+
+
+def test_an_offset_counts_to_the_microsecond() -> None:
+    offset = 19_801_000_001
+    assert zone_of(ZONED).at(0).offset == offset
+    assert cron(UTC).instant(datetime(1970, 1, 1, 0, 0, 0, 5, tzinfo=ZONED)) == 5 - offset
+    west = timezone(-timedelta(days=0, hours=3, microseconds=2))
+    assert cron(UTC).instant(datetime(1970, 1, 1, tzinfo=west)) == 3 * 3600 * SECOND + 2
+
+
+# --- Bounds, and steps in bulk ---
+
+
+@given(
+    first=st.integers(-20, 20),
+    step=st.integers(1, 7),
+    last=st.none() | st.integers(-20, 40),
+)
+def test_an_interval_is_a_list(first: int, step: int, last: int | None) -> None:
+    right = list(range(first, (100 if last is None else last) + 1, step))
+    schedule = IntervalSchedule(UTC, first, last, step)
+    low, high = -30, right[-1] + 1 if right else 50
+    check(schedule, right, low, high)
+    check_at(schedule, right, list(range(low, high)))
+    assert (schedule.first, schedule.last) == (first, FOREVER if last is None else last)
+    assert schedule.previous(first) is None
+    if last is not None:
+        assert schedule.next(right[-1] if right else last) is None
+        assert schedule.previous(last + 100) == (right[-1] if right else None)
+
+
+@given(
+    first=st.none() | st.integers(0, 9 * DAY),
+    last=st.none() | st.integers(0, 9 * DAY),
+    limit=st.none() | st.integers(-1, 9),
+    window=st.tuples(st.integers(-1, 9 * DAY), st.none() | st.integers(-1, 9 * DAY)),
+)
+def test_fire_times_are_within_bounds_and_limit(
+    first: int | None, last: int | None, limit: int | None, window: tuple[int, int | None]
+) -> None:
+    bounds = [None if each is None else each * SECOND for each in (first, last)]
+    schedule = cron(UTC, *bounds)
+    low, high = (None if each is None else each * SECOND for each in window)
+    assert low is not None
+    right = [
+        midnight(date(1970, 1, 1)) + n * DAY * SECOND
+        for n in range(-2, 20)
+        if (first is None or n * DAY >= first)
+        and (last is None or n * DAY <= last)
+        and n * DAY * SECOND > low
+        and (high is None or n * DAY * SECOND < high)
+    ]
+    found = FireTimes(schedule, low, high, limit)
+    expected = right if limit is None else right[: max(limit, 0)]
+    assert list(map(instant_of, islice(found, 12))) == expected[:12]
+    if len(expected) < 12:
+        assert next(found, None) is None
+    room = max(limit or 0, 0)
+    cells = array("q", bytes(8 * room))
+    count = schedule.fill(cells, low, 30 * DAY * SECOND if high is None else high)
+    assert list(cells[:count]) == right[:room]
+
+
+@pytest.mark.parametrize("number", [2**60 + 1, -(2**60) - 1, 2**63, -(2**63) - 1, 2**80])
+def test_what_is_no_instant_is_refused(number: int) -> None:
+    schedule = cron()
+    for ask in (schedule.next, schedule.previous):
+        with pytest.raises(OverflowError, match=f"^{number} microseconds since 1970"):
+            ask(number)
+
+
+class Index:
+    """A number that is no int, as NumPy's are."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __index__(self) -> int:
+        return self.number
+
+
+@pytest.mark.parametrize("number", [2**60, -(2**60)])
+def test_the_last_instants_can_be_asked_about(number: int) -> None:
+    schedule = IntervalSchedule(UTC, -(2**61), None, 3)
+    for each in (number, Index(number)):
+        assert number < schedule.next(each) <= number + 3
+        assert number > schedule.previous(each) >= number - 3
+
+
+def test_only_an_array_of_instants_is_filled() -> None:
+    with pytest.raises(TypeError, match=r"^an array\('q'\) is needed, not array\('i'\)$"):
+        cron().fill(array("i", [0]), 0, DAY)
