@@ -75,3 +75,13 @@ def test_too_old_a_python_is_refused(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "tocsin needs Python 3.10 or later" in done.stdout
     assert not (folder / ".venv").exists()
+
+
+def test_the_soak_takes_an_adapter_and_a_time() -> None:
+    root = Path(__file__).parents[2]
+    for given, command in (
+        ((), "benchmarks/soak.py asyncio --for 10m"),
+        (("ADAPTER=gevent", "FOR=90s"), "benchmarks/soak.py gevent --for 90s"),
+    ):
+        printed = run("make", "-n", "soak", *given, cwd=root).stdout
+        assert printed.splitlines()[-1].endswith(command)
