@@ -1,14 +1,15 @@
 """What `test_adapters.py` measures, in a process with one framework; prints JSON.
 
     python benchmarks/adapter_process.py FRAMEWORK dispatch JOBS ROUNDS SIDE...
-    python benchmarks/adapter_process.py FRAMEWORK lateness SECONDS SIDE...
+    python benchmarks/adapter_process.py FRAMEWORK lateness SECONDS ROUNDS SIDE...
     python benchmarks/adapter_process.py FRAMEWORK idle JOBS SECONDS
 
 The sides, which take turns on one loop: "timer", one of the framework's own for each job;
 "tocsin"; and "APScheduler", its adapter for the same framework as it comes. Jobs are what the
 framework runs best: coroutines on asyncio and Tornado, functions in greenlets on gevent, functions
-in the reactor's thread on Twisted (APScheduler has but the reactor's thread pool; "tocsin threads"
-does the same).
+in the reactor's thread on Twisted and in Qt's (APScheduler has but a pool of threads in both;
+"tocsin threads" does the same). "threads" is the BackgroundScheduler, whose loop the
+BlockingScheduler has as well, beside the ``sched`` of the standard library.
 """
 
 from __future__ import annotations
@@ -18,14 +19,21 @@ import json
 import sys
 import time
 from datetime import datetime, timedelta, timezone
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.frameworks import FRAMEWORKS, Framework, Steps
+from benchmarks.frameworks import RACED, Framework, Steps
 
 FIRES = 2000
+#: The shares of all jobs whose lateness is told.
+QUANTILES = (0.5, 0.9, 0.99, 0.999)
+
+
+def noop() -> None:
+    """Be a job."""
 
 
 def moment(due: float) -> datetime:
@@ -51,7 +59,7 @@ def plan(
     """Have so many jobs start at one time."""
     if side == "timer":
         for _ in range(jobs):
-            framework.later(due - time.time(), job)
+            framework.timer(due - time.time(), job)
     elif side == "APScheduler":
         for _ in range(jobs):
             schedulers[side].add_job(job, "date", run_date=moment(due), misfire_grace_time=None)
@@ -70,11 +78,9 @@ def dispatch(framework: Framework, jobs: int, rounds: int, sides: list[str]) -> 
     for number in range(rounds + warm_up):
         for side in sides:
             ends: list[float] = []
-            left = [jobs]
 
-            def function(left: list[int] = left, ends: list[float] = ends) -> None:
-                left[0] -= 1
-                if not left[0]:
+            def function(numbers: Any = count(1), ends: list[float] = ends) -> None:  # noqa: B008
+                if next(numbers) == jobs:  # one step for all threads
                     ends.append(time.time())
 
             gc.collect()
@@ -90,16 +96,16 @@ def dispatch(framework: Framework, jobs: int, rounds: int, sides: list[str]) -> 
     return times
 
 
-def lateness(framework: Framework, seconds: float, sides: list[str]) -> Steps:
-    """Measure the 99th percentile, in nanoseconds, of how late jobs start at 2,000 a second.
+def lateness(framework: Framework, seconds: float, rounds: int, sides: list[str]) -> Steps:
+    """Measure how late jobs start at 2,000 a second: by side and round, nanoseconds by quantile.
 
     Each second has a job every half millisecond; a timer sets the next one itself.
     """
     schedulers = started(framework, sides)
-    found = {}
-    for side in sides:
+    found: dict[str, list[list[float]]] = {side: [] for side in sides}
+    for side in sides * rounds:
         late: list[float] = []
-        first = time.time() + 1.0
+        first = time.time() + 2.0
         for number in range(FIRES):
             due = first + number / FIRES
             if side == "timer":
@@ -107,9 +113,9 @@ def lateness(framework: Framework, seconds: float, sides: list[str]) -> Steps:
                 def fire(due: float, late: list[float] = late) -> None:
                     late.append(time.time() - due)
                     if len(late) < FIRES * seconds:
-                        framework.later(due + 1 - time.time(), framework.job(fire), due + 1)
+                        framework.timer(due + 1 - time.time(), framework.job(fire), due + 1)
 
-                framework.later(due - time.time(), framework.job(fire), due)
+                framework.timer(due - time.time(), framework.job(fire), due)
             else:
 
                 def note(due: float = due, late: list[float] = late) -> None:
@@ -122,12 +128,15 @@ def lateness(framework: Framework, seconds: float, sides: list[str]) -> Steps:
                     start_date=moment(due),
                     **(framework.options if side == "tocsin" else {}),
                 )
+        assert time.time() < first, f"{side}: planned too late"
         gc.collect()
-        yield 1 + seconds
+        yield first + seconds - time.time()
         if side != "timer":
             schedulers[side].remove_all_jobs()
+        yield 1.5  # until the last timers have fired
         assert len(late) > FIRES * seconds * 0.9, f"{side}: {len(late)} jobs ran"
-        found[side] = sorted(late)[int(len(late) * 0.99)] * 1e9
+        late.sort()
+        found[side].append([late[int(len(late) * share)] * 1e9 for share in QUANTILES])
     return found
 
 
@@ -135,7 +144,7 @@ def idle(framework: Framework, jobs: int, seconds: float) -> Steps:
     """Measure what a scheduler does that has nothing to do for an hour."""
     (scheduler,) = started(framework, ["tocsin"]).values()
     later = moment(time.time()) + timedelta(hours=2)
-    scheduler.add_jobs([{"func": print}] * jobs, trigger="interval", hours=1, start_date=later)
+    scheduler.add_jobs([{"func": noop}] * jobs, trigger="interval", hours=1, start_date=later)
     yield 0.1
     ticks: list[int] = []
     tick = scheduler._loop.advance
@@ -146,13 +155,13 @@ def idle(framework: Framework, jobs: int, seconds: float) -> Steps:
 
 
 def main(name: str, what: str, *arguments: str) -> Any:
-    framework = FRAMEWORKS[name]()
+    framework = RACED[name]()
     if what == "dispatch":
         jobs, rounds, *sides = arguments
         return framework.measure(dispatch(framework, int(jobs), int(rounds), sides))
     if what == "lateness":
-        duration, *sides = arguments
-        return framework.measure(lateness(framework, float(duration), sides))
+        duration, rounds, *sides = arguments
+        return framework.measure(lateness(framework, float(duration), int(rounds), sides))
     return framework.measure(idle(framework, int(arguments[0]), float(arguments[1])))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from importlib import import_module
+from math import ceil
 from typing import Any
 
 #: A measurement; it yields the seconds after which it wants to go on.
@@ -33,6 +34,10 @@ class Framework:
 
     def later(self, delay: float, function: Callable[..., Any], *args: Any) -> None:
         raise NotImplementedError
+
+    def timer(self, delay: float, job: Callable[..., Any], *args: Any) -> None:
+        """Have a timer of the framework's start a job."""
+        self.later(delay, job, *args)
 
     def measure(self, steps: Steps) -> Any:
         """Run a measurement in the loop; give what it gives, and raise what it raises."""
@@ -135,4 +140,60 @@ class Twisted(Framework):
         reactor.run()  # type: ignore[attr-defined]
 
 
+class Qt(Framework):
+    options = {"executor": "gui"}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__("qt", "QtScheduler")
+        self._timers: set[Any] = set()
+
+    def later(self, delay: float, function: Callable[..., Any], *args: Any) -> None:
+        from PySide6.QtCore import Qt, QTimer
+
+        timer = QTimer()  # singleShot() would take five percent more or less
+        timer.setSingleShot(True)
+        timer.setTimerType(Qt.TimerType.PreciseTimer)
+        self._timers.add(timer)
+
+        def fire() -> None:
+            self._timers.remove(timer)
+            timer.deleteLater()
+            function(*args)
+
+        timer.timeout.connect(fire)
+        timer.start(max(ceil(delay * 1000), 0))
+
+    def _run(self, steps: Steps) -> None:
+        from PySide6.QtCore import QCoreApplication
+
+        app = QCoreApplication([])
+        self.later(0, self._resume, steps, app.quit)
+        app.exec()
+
+
+class Threads(Framework):
+    """The standard library's ``sched``, which hands jobs to a pool of threads."""
+
+    def __init__(self) -> None:
+        super().__init__("background", "BackgroundScheduler")
+        import sched
+        import time
+        from concurrent.futures import ThreadPoolExecutor
+
+        self._events = sched.scheduler(time.time)
+        self._pool = ThreadPoolExecutor(10)  # as many as both schedulers have
+
+    def later(self, delay: float, function: Callable[..., Any], *args: Any) -> None:
+        self._events.enter(delay, 1, function, args)
+
+    def timer(self, delay: float, job: Callable[..., Any], *args: Any) -> None:
+        self._events.enter(delay, 1, self._pool.submit, (job, *args))
+
+    def _run(self, steps: Steps) -> None:
+        self.later(0, self._resume, steps, lambda: None)
+        self._events.run()
+
+
 FRAMEWORKS = {"asyncio": AsyncIO, "gevent": Gevent, "Tornado": Tornado, "Twisted": Twisted}
+#: Those that are raced.
+RACED: dict[str, type[Framework]] = {**FRAMEWORKS, "Qt": Qt, "threads": Threads}
