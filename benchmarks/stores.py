@@ -66,8 +66,8 @@ class Contest:
 class Ours:
     """tocsin's store, and the calls of its loop."""
 
-    def __init__(self, contest: Contest) -> None:
-        self.store = contest.ours()
+    def __init__(self, store: SharedJobStore) -> None:
+        self.store = store
         self.scheduler = FakeScheduler(clock=SystemClock(), timezone="UTC")
         self.store.start(self.scheduler, "default")
         self.claims: list[Any] = []
@@ -162,7 +162,7 @@ class Theirs:
 @contextmanager
 def both(contest: Contest) -> Iterator[tuple[Ours, Theirs]]:
     """Open both stores, and empty and close them at the end."""
-    ours, theirs = Ours(contest), Theirs(contest)
+    ours, theirs = Ours(contest.ours()), Theirs(contest)
     try:
         yield ours, theirs
     finally:
@@ -251,7 +251,7 @@ def waking_up(contest: Contest, race: Race, report: Report) -> None:
 
 def against_raw_writes(contest: Contest, race: Race, report: Report, rounds: int = 101) -> None:
     """Claim and advance 100 jobs in the time of so many raw batch writes."""
-    ours = Ours(contest)
+    ours = Ours(contest.ours())
     try:
         jobs = ours.jobs(JOBS, datetime.now(timezone.utc) - HOUR)
         ours.store.add_jobs(jobs, False)
