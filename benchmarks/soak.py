@@ -8,9 +8,8 @@ from then to the start of the job's function is noted. Memory, processor time an
 the garbage collector are noted each minute. The result is a JSON file; the program ends with 1
 unless every run was made exactly once.
 
-Jobs are what each framework runs with the least ado: coroutine functions on the loop (asyncio,
-Tornado), functions in greenlets (gevent), and in the reactor's thread (Twisted). No run is
-coalesced and none is missed, so that a scheduler which is too slow shows by its lateness.
+Jobs are what each framework runs with the least ado (see `WAYS`). No run is coalesced and none is
+missed, so that a scheduler which is too slow shows by its lateness.
 """
 
 from __future__ import annotations
@@ -43,6 +42,13 @@ from benchmarks.soak_ledger import Ledger
 from tocsin.cli.run import _duration
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
+#: How each framework runs the jobs.
+WAYS = {
+    "asyncio": "coroutine functions on the loop, by AsyncIOExecutor",
+    "gevent": "functions in greenlets, by GeventExecutor",
+    "Tornado": "coroutine functions on the loop, by TornadoExecutor",
+    "Twisted": "functions in the reactor's thread, by TwistedExecutor",
+}
 ADAPTERS = {name.lower(): name for name in FRAMEWORKS}
 #: So many jobs are added in one step.
 BATCH = 10_000
@@ -83,14 +89,58 @@ class Pauses:
             self.longest = max(self.longest, time.perf_counter() - self._since)
 
 
+class Minutes:
+    """What is noted of a soak each minute."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.notes: list[dict[str, Any]] = []
+        #: How late runs began from one note to the next, of interval jobs and of cron jobs.
+        self.parts: list[tuple[Histogram, Histogram]] = []
+        self._since = self._began = time.process_time()
+        self._mark = ledger.population.begin
+
+    def note(self) -> None:
+        """Note the time since the last note, and print it."""
+        now, used = instant(), time.process_time()
+        self.parts.append(self.ledger.take_lateness())
+        self.notes.append(
+            {
+                "seconds": (now - self.ledger.population.begin) / SECOND,
+                "started": self.ledger.started,
+                "lateness_ms": lateness(*self.parts[-1]),
+                "processor_share": (used - self._since) * SECOND / (now - self._mark),
+                "memory_bytes": resident(),
+            }
+        )
+        print(json.dumps(self.notes[-1]), flush=True)
+        self._mark, self._since = now, used
+
+    def result(self) -> dict[str, Any]:
+        """Sum up, with the runs that began after the last note."""
+        used = self._since - self._began
+        last = self.notes[-1]
+        intervals, crons = zip(*self.parts, self.ledger.take_lateness(), strict=True)
+        return {
+            "lateness_ms": {
+                "all": lateness(*intervals, *crons),
+                "interval": lateness(*intervals),
+                "cron": lateness(*crons),
+            },
+            "started_in_time_per_second": last["started"] / last["seconds"],
+            "processor_share": used / last["seconds"],
+            "processor_microseconds_per_run": used * SECOND / max(last["started"], 1),
+            "minutes": self.notes,
+        }
+
+
 def arm(
     framework: Framework, scheduler: Any, jobs: int, rate: float, seconds: float, seed: int
 ) -> Steps:
-    """Add all jobs before the first one is due, and give the ledger and what it took."""
+    """Add all jobs before the first one is due; give the ledger, and what it took."""
     lead = 1 + jobs * 1e-4
     while True:
-        before = time.time()
-        begin = math.ceil(before + lead) * SECOND
+        begin = math.ceil(time.time() + lead) * SECOND
         ledger = Ledger(Population(jobs, rate, begin, begin + round(seconds * SECOND), seed))
         planned, since = resident(), time.time()
         job = framework.job(ledger.run)
@@ -105,87 +155,51 @@ def arm(
             break
         scheduler.remove_all_jobs()  # this machine takes longer
         lead *= 2
-    taken = resident() - planned
-    arming = {"seconds": time.time() - since, "bytes_per_job": taken / jobs}
-    return ledger, {"planned": planned, "armed": planned + taken}, arming
+    armed = resident()
+    return ledger, {
+        "arming_seconds": time.time() - since,
+        "memory_bytes": {"planned": planned, "armed": armed, "job": (armed - planned) / jobs},
+    }
 
 
 def soak(framework: Framework, jobs: int, rate: float, seconds: float, seed: int) -> Steps:
     """Run the jobs, and give the result."""
-    memory = {"start": resident()}
+    start = resident()
     scheduler = framework.make(job_defaults={"coalesce": False})
     scheduler.start(paused=True)
-    ledger, more, arming = yield from arm(framework, scheduler, jobs, rate, seconds, seed)
-    memory |= more
+    ledger, arming = yield from arm(framework, scheduler, jobs, rate, seconds, seed)
+    print(json.dumps(arming), flush=True)
     population = ledger.population
-    print(
-        f"{jobs:,} jobs armed in {arming['seconds']:.1f} s,"
-        f" {arming['bytes_per_job']:.0f} bytes each; {memory['armed'] / 1e6:.0f} MB",
-        flush=True,
-    )
     ledger.listen(scheduler)
     pauses = Pauses()
     gc.callbacks.append(pauses)
     scheduler.resume()
     yield (population.begin - instant()) / SECOND
-    minutes: list[dict[str, Any]] = []
-    parts: list[tuple[Histogram, Histogram]] = []
-    used = began = time.process_time()
-    mark = population.begin
-
-    def note() -> None:
-        nonlocal used, mark
-        now, processor = instant(), time.process_time()
-        parts.append(ledger.take_lateness())
-        minutes.append(
-            {
-                "seconds": (now - population.begin) / SECOND,
-                "lateness_ms": lateness(*parts[-1]),
-                "processor": (processor - used) * SECOND / (now - mark),
-                "memory": resident(),
-                "started": ledger.started,
-            }
-        )
-        print(json.dumps(minutes[-1]), flush=True)
-        mark, used = now, processor
-
+    minutes = Minutes(ledger)
     for minute in range(1, math.ceil(seconds / 60) + 1):
         until = min(population.begin + minute * 60 * SECOND, population.end)
         yield max(until - instant(), 0) / SECOND
-        note()
-    processor = (time.process_time() - began) / (instant() - population.begin) * SECOND
+        minutes.note()
     # What became due before the end is waited for, and then what should not come.
-    expected = population.expected()
     seen, since = -1, instant()
-    while ledger.started < sum(expected.values()) and instant() - since < PATIENCE * SECOND:
+    while ledger.started < population.runs and instant() - since < PATIENCE * SECOND:
         if ledger.started > seen:
             seen, since = ledger.started, instant()
         yield 0.01
-    late = (since - population.end) / SECOND
     yield 1.0
     gc.callbacks.remove(pauses)
-    parts.append(ledger.take_lateness())
-    memory["end"] = resident()
     scheduler.shutdown(wait=False)
-    intervals, crons = zip(*parts, strict=True)
+    arming["memory_bytes"] |= {"start": start, "end": resident()}
     return {
-        "arming": arming,
-        "expected": {"runs": expected, "per_second": sum(expected.values()) / seconds},
+        **arming,
+        "expected_per_second": population.runs / seconds,
         "accounting": ledger.account(),
-        "lateness_ms": {
-            "all": lateness(*intervals, *crons),
-            "interval": lateness(*intervals),
-            "cron": lateness(*crons),
-        },
-        "started_in_time_per_second": minutes[-1]["started"] / seconds,
-        "seconds_after_the_end": max(late, 0.0),
-        "processor": processor,
-        "memory": memory,
+        "seconds_after_the_end": max(since - population.end, 0) / SECOND,
         "garbage_collector": {
             "collections": pauses.collections,
             "longest_pause_ms": pauses.longest * 1000,
         },
-        "minutes": minutes,
+        **minutes.result(),
     }
 
 
@@ -227,7 +241,7 @@ def main(
             "cron_shares": CRON_SHARES,
             "zones": ZONES,
             "store": "memory",
-            "executor": framework.options.get("executor", "default"),
+            "jobs_are": WAYS[ADAPTERS[adapter]],
         },
         "date": today.isoformat(timespec="seconds"),
         "machine_info": machine(ADAPTERS[adapter]),

@@ -128,6 +128,8 @@ class Population:
                     index = self._rules[rule] = len(self._occurrences)
                     self._occurrences.append(rule.occurrences(begin, end))
                 self._add(~index, min(self._occurrences[index], default=end))
+        #: How many runs there have to be, of all jobs.
+        self.runs = sum(self.count(number, begin, end) for number in range(jobs))
 
     def _add(self, step: int, first: int) -> None:
         if self._shares(len(self._step)):
@@ -187,14 +189,6 @@ class Population:
             return max(0, -((first - until) // step)) - max(0, -((first - since) // step))
         times = self._occurrences[~step]
         return bisect_left(times, until) - bisect_left(times, since)
-
-    def expected(self) -> dict[str, int]:
-        """Count the runs of all jobs, by kind; O(jobs)."""
-        runs = {"interval": 0, "cron": 0}
-        for number in range(self.jobs):
-            kind = "cron" if self.is_cron(number) else "interval"
-            runs[kind] += self.count(number, self.begin, self.end)
-        return runs
 
 
 def _moment(instant: int) -> datetime:

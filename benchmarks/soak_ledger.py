@@ -99,9 +99,8 @@ class Ledger:
             population.count(number, self._expected[number], population.end)
             for number in range(population.jobs)
         )
-        expected = sum(population.expected().values())
         found: dict[str, Any] = {
-            "expected": expected,
+            "expected": population.runs,
             "submitted": self.submitted,
             "started": self.started,
             "lost": self.lost + missing,
@@ -113,7 +112,7 @@ class Ledger:
             "troubles": dict(self.troubles),
         }
         amiss = ("lost", "doubled", "stray", "not_started", "unannounced", "early", "troubles")
-        found["ok"] = expected == self.submitted and not any(found[each] for each in amiss)
+        found["ok"] = population.runs == self.submitted and not any(found[each] for each in amiss)
         return found
 
     def _note_submission(self, event: JobSubmissionEvent) -> None:
