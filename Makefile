@@ -26,7 +26,7 @@ export PIP_ROOT_USER_ACTION := ignore
 # Targets share the virtual environment, and the tests the processors.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help build run services test lint test-pure test-compiled test-faults bench soak dist clean FORCE
+.PHONY: help build run services test lint test-pure test-compiled test-faults bench soak docs dist clean FORCE
 
 help: ## List the targets and variables.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -93,6 +93,9 @@ bench: services ## Run the benchmarks on the compiled engine and print their tab
 soak: FOR = 10m
 soak: $(VENV)/tools ## Run a million jobs and account for each run: make soak ADAPTER=asyncio FOR=10m.
 	$(RUN_COMPILED) $(BIN)/python benchmarks/soak.py $(ADAPTER) --for $(FOR)
+
+docs: $(VENV)/tools ## Build the documentation into build/site; a warning is an error.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 dist: $(VENV)/tools ## Build the source distribution and the wheel into dist/.
 	$(BIN)/python -m build

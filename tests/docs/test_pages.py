@@ -1,10 +1,13 @@
 """The Python blocks of each page in docs/ are run, one after the other, as one program.
 
-Those of the stores name servers where they usually are, and get the address of one of ours.
+Those of the stores name servers where they usually are, and get the address of one of ours. The
+blocks of a page on plug-ins are the files that their first lines name, and pytest runs the tests
+among them. Sessions (pycon) are typed.
 """
 
 from __future__ import annotations
 
+import doctest
 import re
 import subprocess
 import sys
@@ -12,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[2] / "docs"
+from tocsin import events
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 #: The pages of the frameworks are run by the tests of their adapters.
 ELSEWHERE = {"gevent.md", "tornado.md", "twisted.md", "qt.md"}
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -25,15 +31,41 @@ SERVERS = {
 }
 #: There is no server of RethinkDB to be had: the page's blocks are only compiled.
 WITHOUT_SERVER = "rethinkdb.md"
+#: The languages of blocks, and where those are tested that are not run here.
+TESTED = {
+    "python": None,
+    "pycon": None,
+    "toml": {"command-line.md", "twisted.md"},
+    "console": {"command-line.md", "migration.md", "twisted.md"},
+    "json": {"records.md"},
+    "text": {"records.md"},
+}
+
+
+def name(page: Path) -> str:
+    return page.relative_to(DOCS).as_posix()
+
+
+PLUGINS = [page for page in PAGES if page.parent.name == "plugins" and page.name != "index.md"]
+PROGRAMS = [page for page in PAGES if page.name not in ELSEWHERE and page not in PLUGINS]
 
 
 def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if page.name not in ELSEWHERE], ids=lambda page: page.name
-)
+def run(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("page", PROGRAMS, ids=name)
 def test_the_blocks_of_a_page_run(
     page: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -47,19 +79,60 @@ def test_the_blocks_of_a_page_run(
         text = text.replace(usual, request.getfixturevalue(fixture).address)
     program = tmp_path / "page.py"
     program.write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", program],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run(tmp_path, program)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PLUGINS, ids=name)
+def test_a_plugin_passes_its_suite(page: Path, tmp_path: Path) -> None:
+    for block in blocks(page, "python"):
+        file = re.match(r"# (\w+\.py)\n", block)
+        assert file, block
+        (tmp_path / file[1]).write_text(block)
+    done = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None
+    assert int(passed[1]) >= 10
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "pycon")], ids=name)
+def test_the_sessions_of_a_page(page: Path) -> None:
+    session = "\n".join(blocks(page, "pycon"))
+    test = doctest.DocTestParser().get_doctest(session, {}, page.name, page.name, 0)
+    printed: list[str] = []
+    assert doctest.DocTestRunner().run(test, out=printed.append).failed == 0, "".join(printed)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_no_block_is_left_out(page: Path) -> None:
+    fences = re.findall(r"^ *```(.*)$", page.read_text(), re.MULTILINE)
+    assert len(fences) % 2 == 0
+    assert fences[1::2] == [""] * (len(fences) // 2)
+    for language in fences[::2]:
+        where = TESTED[language]
+        assert where is None or page.name in where
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
     home = page.parent
     assert [link for link in links if "://" not in link and not (home / link).exists()] == []
+
+
+# What pages say of the code
+
+
+def column(page: Path, heading: str, place: int) -> list[str]:
+    """Give a column of the table under a heading, but for its title."""
+    section = page.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    return [re.split(r"(?<!\\)\|", row)[place].strip() for row in rows[2:]]
+
+
+def test_every_event_is_described() -> None:
+    described = re.findall(
+        r"`(EVENT_\w+)`", " ".join(column(DOCS / "events.md", "What is told", 1))
+    )
+    assert sorted(described) == sorted(f"EVENT_{each}" for each in events.NAMES.values())

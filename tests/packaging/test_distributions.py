@@ -84,7 +84,7 @@ def test_sdist_holds_the_whole_project_and_nothing_built(built: Path, sdist: Pat
         if path.is_file()
     } | {
         ".gitignore", "CHANGELOG.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md",
-        "pyproject.toml", "setup.py",
+        "mkdocs.yml", "pyproject.toml", "setup.py",
     }  # fmt: skip
     generated = {path for path in held if path.startswith("tocsin.egg-info/")}
     assert held - generated == expected | {"PKG-INFO", "setup.cfg"}
