@@ -1,0 +1,370 @@
+"""What the loop says of what is lost, late or wrong: whole lines, whole events, the delays."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from tocsin import IntervalTrigger
+from tocsin.events import (
+    EVENT_JOB_BROKEN,
+    EVENT_JOB_COALESCED,
+    EVENT_JOB_ERROR,
+    EVENT_JOB_MAX_INSTANCES,
+    EVENT_JOB_MISSED,
+    EVENT_JOB_REMOVED,
+    EVENT_JOBSTORE_ERROR,
+)
+from tocsin.executors import BaseExecutor
+from tocsin.job import Job
+from tocsin.stores import MemoryJobStore
+from tocsin.testing import FakeClock, FakeScheduler
+from tocsin.triggers import BaseTrigger
+
+UTC = timezone.utc
+START = datetime(2026, 3, 1, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+ONE, TWO, THREE = (START + n * MINUTE for n in (1, 2, 3))
+
+
+class Stuck(BaseExecutor):
+    """An executor whose runs never end."""
+
+    def _do_submit_job(self, job: Job, run_times: Any) -> None:
+        pass
+
+
+class Refusing(BaseExecutor):
+    def _do_submit_job(self, job: Job, run_times: Any) -> None:
+        raise OSError("no thread to be had")
+
+
+class Moody(BaseTrigger):
+    """A trigger that fails until it is good."""
+
+    def __init__(self) -> None:
+        self.good = False
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
+        if previous is not None and not self.good:
+            raise RuntimeError("no idea")
+        return ONE if previous is None else previous + MINUTE
+
+
+class Shaky(MemoryJobStore):
+    """A store that is polled, and fails while it is told to."""
+
+    failing = False
+    poll_interval = None
+
+    def claim(self, now: int, limit: int) -> list[Job]:
+        if self.failing:
+            raise ConnectionError("the server is gone")
+        return super().claim(now, limit)
+
+
+@pytest.fixture
+def shaky() -> Shaky:
+    return Shaky()
+
+
+@pytest.fixture
+def scheduler(shaky: Shaky) -> Iterator[FakeScheduler]:
+    """Give a scheduler that has a store and executors of each kind, and has started."""
+    scheduler = FakeScheduler(
+        clock=FakeClock(START),
+        timezone=UTC,
+        jobstores={"shaky": shaky},
+        executors={"stuck": Stuck(), "refusing": Refusing()},
+    )
+    scheduler.start()
+    yield scheduler
+    scheduler.shutdown(wait=False)
+
+
+@pytest.fixture
+def events(scheduler: FakeScheduler) -> list[Any]:
+    """Give what the scheduler tells of, but for the jobs that are added, changed and run."""
+    heard: list[Any] = []
+    scheduler.add_listener(
+        heard.append,
+        EVENT_JOB_BROKEN
+        | EVENT_JOB_COALESCED
+        | EVENT_JOB_ERROR
+        | EVENT_JOB_MAX_INSTANCES
+        | EVENT_JOB_MISSED
+        | EVENT_JOB_REMOVED
+        | EVENT_JOBSTORE_ERROR,
+    )
+    return heard
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Any:
+    """Give a function that lists the lines of the loop so far, and forgets them."""
+    caplog.set_level(logging.INFO)
+
+    def said() -> list[tuple[str, str]]:
+        found = [
+            (record.levelname, record.getMessage())
+            for record in caplog.records
+            if record.module == "loop"
+        ]
+        caplog.clear()
+        return found
+
+    return said
+
+
+def add(scheduler: FakeScheduler, **options: Any) -> Job:
+    """Add a job that runs every minute from a minute on, in the store "shaky"."""
+    options = {"id": "job", "name": "Job", "jobstore": "shaky", **options}
+    end = options.pop("end", None)
+    trigger = options.pop("trigger", None) or IntervalTrigger(
+        minutes=1, start_date=ONE, end_date=end, timezone=UTC
+    )
+    return scheduler.add_job(int, trigger, **options)
+
+
+def told(event: Any) -> tuple[Any, ...]:
+    """Give what an event has, with the text of an exception in its place."""
+    found = {name: value for name, value in vars(event).items() if value is not None}
+    assert found.pop("alias", "shaky") == "shaky"
+    assert found.pop("jobstore", "shaky") == "shaky"
+    assert found.pop("job_id", "job") == "job"
+    return tuple(repr(each) if isinstance(each, BaseException) else each for each in found.values())
+
+
+def test_runs_that_are_coalesced(scheduler: FakeScheduler, events: list[Any], lines: Any) -> None:
+    add(scheduler)
+    scheduler.clock.set_time(START + 3.5 * MINUTE)
+    scheduler.clock.advance(0)
+    assert [told(event) for event in events] == [(EVENT_JOB_COALESCED, ONE, THREE)]
+    assert lines() == [
+        (
+            "WARNING",
+            (
+                'Runs of job "Job (trigger: interval[0:01:00], next run at: 2026-03-01 00:04:00'
+                ' UTC)"'
+                " from 2026-03-01 00:01:00+00:00 on were coalesced into the one at"
+                " 2026-03-01 00:03:00+00:00"
+            ),
+        )
+    ]
+
+
+def test_runs_that_are_late(scheduler: FakeScheduler, events: list[Any], lines: Any) -> None:
+    add(scheduler, coalesce=False, misfire_grace_time=60)
+    scheduler.clock.set_time(THREE)
+    scheduler.clock.advance(0)  # the second one is late by just the grace time: it runs
+    reason = "120.000 s late, more than its grace time of 60 s"
+    assert [told(event) for event in events] == [(EVENT_JOB_MISSED, ONE, reason)]
+    assert lines() == [
+        (
+            "WARNING",
+            (
+                "Run time of job"
+                ' "Job (trigger: interval[0:01:00], next run at: 2026-03-01 00:04:00 UTC)"'
+                f" at 2026-03-01 00:01:00+00:00 was missed: {reason}"
+            ),
+        )
+    ]
+
+
+def test_runs_of_too_many_instances(
+    scheduler: FakeScheduler, events: list[Any], lines: Any
+) -> None:
+    add(scheduler, executor="stuck", max_instances=1)
+    scheduler.clock.advance(2 * MINUTE)
+    assert [told(event) for event in events] == [(EVENT_JOB_MAX_INSTANCES, [TWO])]
+    assert lines() == [
+        (
+            "WARNING",
+            (
+                'Run of job "Job (trigger: interval[0:01:00], next run at: 2026-03-01 00:03:00'
+                ' UTC)"'
+                " at 2026-03-01 00:02:00+00:00 was skipped: 1 instances are running, as many as its"
+                " max_instances allows"
+            ),
+        )
+    ]
+
+
+def test_runs_that_an_executor_refuses(
+    scheduler: FakeScheduler, events: list[Any], lines: Any
+) -> None:
+    add(scheduler, executor="refusing", coalesce=False)
+    scheduler.clock.set_time(TWO)
+    scheduler.clock.advance(0)
+    error = "OSError('no thread to be had')"
+    assert [told(event) for event in events] == [
+        (EVENT_JOB_ERROR, ONE, error),
+        (EVENT_JOB_ERROR, TWO, error),
+    ]
+    assert lines() == [
+        (
+            "ERROR",
+            (
+                'Run of job "Job (trigger: interval[0:01:00], next run at: 2026-03-01 00:03:00'
+                ' UTC)"'
+                f" at 2026-03-01 00:01:00+00:00 could not be started: {error}"
+            ),
+        )
+    ]
+
+
+def test_runs_without_an_executor(scheduler: FakeScheduler, events: list[Any]) -> None:
+    add(scheduler, executor="absent")
+    scheduler.clock.advance(MINUTE)
+    (event,) = events
+    assert str(event.exception) == (
+        'no executor is called "absent"; add it with add_executor, or give the job one of:'
+        " stuck, refusing, default"
+    )
+
+
+def test_a_schedule_that_has_ended(scheduler: FakeScheduler, events: list[Any], lines: Any) -> None:
+    add(scheduler, end=ONE)
+    scheduler.clock.advance(MINUTE)
+    assert [told(event) for event in events] == [(EVENT_JOB_REMOVED,)]
+    assert lines() == [("INFO", 'Removed job "Job": its schedule has ended')]
+
+
+def test_ctrl_c_tells_of_every_run_that_it_keeps_from_starting(
+    scheduler: FakeScheduler, events: list[Any], lines: Any
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    scheduler.add_job(interrupted, "date", run_date=ONE, jobstore="shaky", id="interrupted")
+    add(scheduler, coalesce=False, end=TWO)
+    scheduler.clock.set_time(TWO)
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.clock.advance(0)
+    assert [told(event) for event in events if event.job_id == "job"] == [
+        (EVENT_JOB_ERROR, ONE, "KeyboardInterrupt()"),
+        (EVENT_JOB_ERROR, TWO, "KeyboardInterrupt()"),
+        (EVENT_JOB_REMOVED,),
+    ]
+    assert [line.rpartition(" at ")[2] for _, line in lines()] == [
+        "2026-03-01 00:01:00+00:00 could not be started: KeyboardInterrupt()",
+        'Removed job "Job": its schedule has ended',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("longest", "waits"), [(600, [1, 2, 4, 8]), (3, [1, 2, 3, 3])], ids=["double", "at most"]
+)
+def test_a_job_that_cannot_be_computed(
+    scheduler: FakeScheduler, events: list[Any], lines: Any, longest: float, waits: list[int]
+) -> None:
+    scheduler.jobstore_retry_interval = longest
+    trigger = Moody()
+    job = add(scheduler, trigger=trigger)
+    text = str(job)
+    add(scheduler, id="other", name="Other", trigger=(other := Moody()))
+    other.good = True
+    scheduler.clock.advance(MINUTE)
+    for wait in waits:
+        assert events == []
+        assert lines() == [
+            (
+                "WARNING",
+                (
+                    f'The next run time of job "{text}" could not be worked out'
+                    f" (RuntimeError: no idea); trying again in {wait} s"
+                ),
+            )
+        ]
+        assert job.next_run_time == ONE
+        scheduler.modify_job("other", name="Another", jobstore="shaky")
+        assert not scheduler.health()["ok"]  # a change of another job mends nothing
+        scheduler.clock.advance(wait - 0.001)
+        assert lines() == []
+        scheduler.clock.advance(0.001)
+    assert [told(event) for event in events] == [(EVENT_JOB_BROKEN, "RuntimeError: no idea")]
+    ((level, line),) = lines()
+    assert level == "ERROR"
+    assert line.endswith(
+        "was set aside, for its next run time could not be worked out 5 times in a row;"
+        " mend it and call reschedule_job or resume_job"
+    )
+    health = scheduler.health()
+    assert (health["failing_jobs"], [each["id"] for each in health["broken_jobs"]]) == ([], ["job"])
+    scheduler.modify_job("other", name="Yet another", jobstore="shaky")
+    assert scheduler.health()["broken_jobs"] == health["broken_jobs"]
+
+
+@pytest.mark.parametrize(
+    ("longest", "waits"),
+    [(600, [0.1, 0.2, 0.4, 0.8, 1.6]), (0.3, [0.1, 0.2, 0.3, 0.3])],
+    ids=["double", "at most"],
+)
+def test_a_store_that_fails(
+    scheduler: FakeScheduler,
+    shaky: Shaky,
+    events: list[Any],
+    lines: Any,
+    caplog: pytest.LogCaptureFixture,
+    longest: float,
+    waits: list[float],
+) -> None:
+    scheduler.jobstore_retry_interval = longest
+    add(scheduler)
+    for _ in range(2):  # what was mended starts anew
+        shaky.failing = True
+        scheduler.wakeup()
+        scheduler.clock.advance(0)
+        for number, wait in enumerate(waits):
+            assert [told(event) for event in events] == [
+                (EVENT_JOBSTORE_ERROR, "ConnectionError('the server is gone')", wait)
+            ]
+            assert (caplog.records[-1].exc_info is not None) == (number == 0)
+            assert lines() == [
+                (
+                    "WARNING",
+                    (
+                        'Job store "shaky" failed (ConnectionError: the server is gone); trying'
+                        f" again in {wait:g} s"
+                    ),
+                )
+            ]
+            error = scheduler.health()["jobstores"]["shaky"]["error"]
+            assert error == "ConnectionError: the server is gone"
+            events.clear()
+            scheduler.clock.advance(wait - 0.001)
+            assert events == []
+            shaky.failing = number + 1 < len(waits)
+            scheduler.clock.advance(0.001)
+        assert events == []
+        assert lines() == [("INFO", 'Job store "shaky" works again')]
+        assert scheduler.health()["ok"]
+
+
+def test_a_store_is_polled_though_nothing_is_due_before() -> None:
+    store = Shaky()
+    store.poll_interval = 2.5
+    scheduler = FakeScheduler(clock=FakeClock(START), timezone=UTC, jobstores={"default": store})
+    scheduler.start(paused=True)
+    now = scheduler.clock.now()
+    assert scheduler._loop.advance(now) == now + 2_500_000
+    job = scheduler.add_job(int, "date", run_date=START + timedelta(seconds=1))
+    assert scheduler._loop.advance(now) == now + 1_000_000
+    job.reschedule("date", run_date=START + timedelta(seconds=3))
+    assert scheduler._loop.advance(now) == now + 2_500_000
+    scheduler.shutdown()
+
+
+def test_once_a_backlog_is_handed_over_too_many_instances_are_skipped_again(
+    scheduler: FakeScheduler, events: list[Any]
+) -> None:
+    add(scheduler, executor="stuck", coalesce=False, max_instances=2)
+    scheduler.clock.set_time(START + 1500 * MINUTE)
+    scheduler.clock.advance(1)
+    assert events == []
+    scheduler.clock.advance(MINUTE)
+    assert [told(event) for event in events] == [(EVENT_JOB_MAX_INSTANCES, [START + 1501 * MINUTE])]
