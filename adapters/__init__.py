@@ -54,8 +54,10 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Import an adapter when it is asked for."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+if not TYPE_CHECKING:  # a type checker would take it to have every name
+
+    def __getattr__(name: str) -> Any:
+        """Import an adapter when it is asked for."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

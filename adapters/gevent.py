@@ -109,7 +109,7 @@ class GeventScheduler(CallbackScheduler):
     _stepper: Any = None
     _timeout: float | None = None
 
-    def start(self, paused: bool = False) -> gevent.Greenlet:
+    def start(self, paused: bool = False) -> gevent.Greenlet[..., Any]:
         """Start, and give a greenlet that ends when the scheduler has been shut down.
 
         To kill it is to shut the scheduler down without waiting. Raises RuntimeError in a

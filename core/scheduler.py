@@ -9,6 +9,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from datetime import date, timedelta
 from typing import IO, Any, ClassVar, TypeVar
 
 from zope.interface import implementer
@@ -424,10 +425,10 @@ class BaseScheduler(ABC):
         kwargs: Mapping[str, Any] | None = None,
         id: str | None = None,  # noqa: A002
         name: str | None = None,
-        misfire_grace_time: Any = undefined,
-        coalesce: Any = undefined,
-        max_instances: Any = undefined,
-        next_run_time: Any = undefined,
+        misfire_grace_time: timedelta | float | None = undefined,
+        coalesce: bool = undefined,
+        max_instances: int = undefined,
+        next_run_time: date | str | None = undefined,
         jobstore: str = "default",
         executor: str = "default",
         replace_existing: bool = False,
@@ -493,10 +494,10 @@ class BaseScheduler(ABC):
         kwargs: Mapping[str, Any] | None = None,
         id: str | None = None,  # noqa: A002
         name: str | None = None,
-        misfire_grace_time: Any = undefined,
-        coalesce: Any = undefined,
-        max_instances: Any = undefined,
-        next_run_time: Any = undefined,
+        misfire_grace_time: timedelta | float | None = undefined,
+        coalesce: bool = undefined,
+        max_instances: int = undefined,
+        next_run_time: date | str | None = undefined,
         jobstore: str = "default",
         executor: str = "default",
         at_least_once: bool = False,

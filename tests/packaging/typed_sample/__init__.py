@@ -1,0 +1,1 @@
+"""A project of a user of tocsin, for type checkers: all of the public API, and mistakes."""
