@@ -29,10 +29,6 @@ settings.register_profile("thorough", max_examples=3000, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "compiled: compares the compiled engine with its source")
-
-
 def pytest_report_header() -> str:
     return f"tocsin engine: {'compiled' if tocsin.COMPILED else 'interpreted'}"
 

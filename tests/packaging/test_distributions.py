@@ -11,6 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 
+import tocsin
 from tocsin import _twin
 
 pytestmark = pytest.mark.packaging
@@ -79,7 +80,7 @@ def test_sdist_holds_the_whole_project_and_nothing_built(built: Path, sdist: Pat
         held = {str(PurePosixPath(*path.parts[1:])) for path in paths}
     expected = {
         path.relative_to(built).as_posix()
-        for folder in (".ci", *FOLDERS, "tests", "benchmarks", "docs", "examples")
+        for folder in (".ci", ".github", *FOLDERS, "tests", "benchmarks", "docs", "examples")
         for path in (built / folder).rglob("*")
         if path.is_file()
     } | {
@@ -93,6 +94,7 @@ def test_sdist_holds_the_whole_project_and_nothing_built(built: Path, sdist: Pat
 def test_metadata(wheel: Path) -> None:
     found = metadata(wheel)
     assert (found["Name"], found["Requires-Python"]) == ("tocsin", ">=3.10")
+    assert found["Version"] == tocsin.__version__
     assert found["License-Expression"] == "MIT"
     assert found["Description-Content-Type"] == "text/markdown"
     versions = {f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 15)}
