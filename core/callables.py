@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from inspect import CO_COROUTINE, CO_VARARGS, iscoroutinefunction, signature
+from sys import modules
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -44,6 +45,11 @@ def obj_to_ref(obj: Any) -> str:
     Raises ValueError, with what to do, for what has no such name: a lambda, a nested function,
     a partial, an instance.
     """
+    if type(obj) is FunctionType:
+        # What the rest would find of nearly all functions, at a quarter of its cost.
+        found = modules.get(obj.__module__)
+        if type(found) is ModuleType and found.__dict__.get(obj.__qualname__) is obj:
+            return f"{obj.__module__}:{obj.__qualname__}"
     if isinstance(obj, partial):
         raise ValueError(f"{obj!r} is a partial: give the function itself, and args and kwargs")
     name = getattr(obj, "__qualname__", None)

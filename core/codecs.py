@@ -16,8 +16,9 @@ from types import FunctionType
 from typing import Any
 
 from tocsin.callables import Restricted, ref_to_obj
-from tocsin.job import Job
-from tocsin.records import Form, checked_reference, from_record, path_of, rules_of
+from tocsin.compact import encode
+from tocsin.job import Job, Rules
+from tocsin.records import Form, checked_reference, from_record, path_of, record_text
 from tocsin.triggers.base import BaseTrigger, Trigger
 from tocsin.triggers.limits import check_limits
 from tocsin.values import PICKLE, STANDARD, Values, checked, shown
@@ -29,14 +30,11 @@ __all__ = ["Codec"]
 LARGEST = 512 * 1024
 #: The longest text of a trigger. The longest expression that says something is a tenth of it.
 LARGEST_TRIGGER = 16 * 1024
-#: So many triggers are kept as text, and so many texts as triggers.
+#: So many triggers, and rules of jobs, are kept as text, and so many texts as triggers.
 MOST_TRIGGERS = 1024
 #: The fewest bytes of a key.
 SHORTEST_KEY = 16
 
-_encode = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
-).encode
 _SIGNED = ("$", "key", "mac", "value")
 
 
@@ -82,8 +80,8 @@ class Codec(Form):
         if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1024:
             raise ValueError(f"max_bytes: a number of bytes from 1024 on is needed: {max_bytes!r}")
         self._largest = max_bytes
-        # By identity, each with the trigger, which so keeps its identity to itself.
-        self._texts: dict[int, tuple[BaseTrigger, str]] = {}
+        # What jobs have in common, by identity, each with the object, which so keeps its own.
+        self._texts: dict[int, tuple[object, str]] = {}
         self._triggers = lru_cache(MOST_TRIGGERS)(self._thawed)
         self._references = lru_cache(MOST_TRIGGERS)(self._restricted)
 
@@ -97,10 +95,7 @@ class Codec(Form):
         Raises ValueError that names what has no record and what to do about it: an argument, by
         its path, the callable, the trigger, the size.
         """
-        rules = rules_of(job, self)
-        known = self._texts.get(id(job.trigger))
-        trigger = self._trigger_text(job.trigger) if known is None else known[1]
-        text = f'{_encode(rules)[:-1]},"trigger":{trigger}}}'
+        text = record_text(job, self)
         self._check_size(text)
         return text
 
@@ -208,7 +203,7 @@ class Codec(Form):
     def write_trigger(self, trigger: BaseTrigger) -> dict[str, Any]:
         """Give the record of a trigger, unless that is too long, or the trigger makes much work."""
         record = super().write_trigger(trigger)
-        _check_length(record)
+        _short_text(record)
         _check_work(trigger)
         return record
 
@@ -222,17 +217,34 @@ class Codec(Form):
 
     def _thawed(self, frozen: bytes) -> Trigger:
         record = marshal.loads(frozen)  # noqa: S302 # what `read_trigger` has frozen
-        _check_length(record)  # first, for what is parsed takes time
+        _short_text(record)  # first, for what is parsed takes time
         trigger = super().read_trigger(record)
         _check_work(trigger)
         return trigger
 
-    def _trigger_text(self, trigger: BaseTrigger) -> str:
-        text = _encode(self.write_trigger(trigger))
+    def trigger_text(self, trigger: BaseTrigger) -> str:
+        """Give the text of a trigger, which is made once while it is cached."""
+        known = self._texts.get(id(trigger))
+        if known is not None:
+            return known[1]
+        text = _short_text(super().write_trigger(trigger))
+        _check_work(trigger)
+        self._keep_text(trigger, text)
+        return text
+
+    def rules_text(self, rules: Rules) -> str:
+        """Give the text of rules, which is made once while it is cached."""
+        known = self._texts.get(id(rules))
+        if known is not None:
+            return known[1]
+        text = super().rules_text(rules)
+        self._keep_text(rules, text)
+        return text
+
+    def _keep_text(self, shared: object, text: str) -> None:
         if len(self._texts) >= MOST_TRIGGERS:
             self._texts.clear()
-        self._texts[id(trigger)] = (trigger, text)
-        return text
+        self._texts[id(shared)] = (shared, text)
 
     def _restricted(self, reference: str) -> Restricted:
         return Restricted(checked_reference(reference), self._allowed or frozenset())
@@ -248,16 +260,18 @@ class Codec(Form):
             )
 
 
-def _check_length(record: object) -> None:
+def _short_text(record: object) -> str:
+    """Write the record of a trigger, unless that is too long."""
     try:
-        length = len(_encode(record))
+        text = encode(record)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"trigger: {shown(record)} is no JSON value: {error}") from None
-    if length > LARGEST_TRIGGER:
+    if len(text) > LARGEST_TRIGGER:
         raise ValueError(
-            f"trigger: its record is {length:,} characters long, at most {LARGEST_TRIGGER:,} may"
-            " be; make several jobs of it"
+            f"trigger: its record is {len(text):,} characters long, at most {LARGEST_TRIGGER:,}"
+            " may be; make several jobs of it"
         )
+    return text
 
 
 def _check_work(trigger: BaseTrigger) -> None:

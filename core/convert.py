@@ -69,6 +69,8 @@ def _fixed(match: re.Match[str]) -> timezone:
 
 def timezone_name(tz: tzinfo) -> str:
     """Give the text that `as_timezone` turns into an equal zone; ValueError if there is none."""
+    if tz is timezone.utc:
+        return "UTC"
     key = getattr(tz, "key", None)
     if isinstance(key, str):
         return key

@@ -15,7 +15,8 @@ from typing import IO, Any
 
 import tocsin
 from tocsin.callables import bound_instance, obj_to_ref
-from tocsin.job import LONGEST_GRACE, Job, checked_kwargs, undefined
+from tocsin.compact import encode, quoted
+from tocsin.job import LONGEST_GRACE, Job, Rules, checked_kwargs, undefined
 from tocsin.triggers.base import BaseTrigger, Trigger
 from tocsin.values import STANDARD, Values, checked, checked_text, fault, member, shown
 
@@ -72,6 +73,25 @@ class Form:
             raise ValueError("trigger: nested too deeply, or within itself") from None
         return self.values.encode(record, "trigger")  # type: ignore[no-any-return]
 
+    def trigger_text(self, trigger: BaseTrigger) -> str:
+        """Give the record of a trigger as JSON."""
+        return encode(self.write_trigger(trigger))
+
+    def rules_text(self, rules: Rules) -> str:
+        """Give the fields of a record that all jobs with the same rules have, as JSON."""
+        executor, grace, coalesce, most, at_least_once = rules
+        if undefined in (grace, coalesce, most):
+            raise _unfinished()
+        fields = {
+            "executor": checked_text(executor, "executor"),
+            "misfire_grace_time": grace if grace is None else _checked_grace(grace),
+            "coalesce": coalesce,
+            "max_instances": _checked_instances(most),
+        }
+        if at_least_once:
+            fields["at_least_once"] = True
+        return encode(fields)[1:-1]
+
     def read_trigger(self, record: Any) -> Trigger:
         """Make the trigger of a record."""
         fields = self.values.decode(checked(record, dict, "trigger"), "trigger")
@@ -92,44 +112,60 @@ def to_record(job: Job, form: Form = PLAIN) -> dict[str, Any]:
     be found by name, an argument, by its path (``args[1]["when"]``), a trigger of a third party,
     a job that waits for its scheduler to start. Takes time linear in the size of the arguments.
     """
-    record = rules_of(job, form)
-    record["trigger"] = form.write_trigger(job.trigger)
+    record: dict[str, Any] = json.loads(record_text(job, form))
     record["next_run"] = job._next_run
     return record
 
 
-def rules_of(job: Job, form: Form) -> dict[str, Any]:
-    """Give the record of a job without what it shares with others, and what changes: its times."""
+def record_text(job: Job, form: Form) -> str:
+    """Give the record of a job, but for ``next_run``, as JSON without blanks.
+
+    Its parts are put together as texts: this is most of the work of adding many jobs.
+    """
+    if job._next_run is undefined:
+        raise _unfinished()
     func, args, kwargs = job._call
-    grace, most = job.misfire_grace_time, job.max_instances
-    if undefined in (job._next_run, grace, job.coalesce, most):
-        raise ValueError("the job waits for its scheduler to start and has no record before")
-    job_id = checked_text(job.id, "id")
-    record = {
-        "version": VERSION,
-        "id": job_id,
-        "name": checked_text(job.name, "name"),
-        "func": form.write_callable(func),
-        "args": [
-            each if type(each) is str and each.isascii() else form.write_argument(job_id, n, each)
-            for n, each in enumerate(args)
-        ],
-        "kwargs": {
-            checked_text(key, "a name of kwargs"): each
-            if type(each) is str and each.isascii()
-            else form.write_argument(job_id, key, each)
-            for key, each in kwargs.items()
-        },
-        "executor": checked_text(job.executor, "executor"),
-        "misfire_grace_time": grace if grace is None else _checked_grace(grace),
-        "coalesce": job.coalesce,
-        "max_instances": _checked_instances(most),
-    }
-    if job.at_least_once:
-        record["at_least_once"] = True
+    job_id = job.id
+    head = f'"version":{VERSION},"id":{_quoted_text(job_id, "id")}'
+    name = _quoted_text(job.name, "name")
+    reference = quoted(form.write_callable(func))
+    values = ",".join([_argument_text(form, job_id, n, each) for n, each in enumerate(args)])
+    named = ""
+    if kwargs:
+        named = ",".join(
+            [
+                f"{_quoted_text(key, 'a name of kwargs')}:{_argument_text(form, job_id, key, each)}"
+                for key, each in kwargs.items()
+            ]
+        )
+    rules = form.rules_text(job._rules)
+    failure = ""
     if job.failure is not None:
-        record["failure"] = checked_text(job.failure, "failure")
-    return record
+        failure = f',"failure":{_quoted_text(job.failure, "failure")}'
+    trigger = form.trigger_text(job.trigger)
+    return (
+        f'{{{head},"name":{name},"func":{reference},"args":[{values}],"kwargs":{{{named}}},'
+        f'{rules}{failure},"trigger":{trigger}}}'
+    )
+
+
+def _quoted_text(value: Any, name: str) -> str:
+    if type(value) is str and value and value.isascii():
+        return quoted(value)
+    return quoted(checked_text(value, name))
+
+
+def _argument_text(form: Form, job_id: str, name: int | str, value: Any) -> str:
+    kind = type(value)
+    if kind is int and -(2**63) <= value < 2**63:
+        return str(value)
+    if kind is str and value.isascii():
+        return quoted(value)
+    return encode(form.write_argument(job_id, name, value))
+
+
+def _unfinished() -> ValueError:
+    return ValueError("the job waits for its scheduler to start and has no record before")
 
 
 def from_record(record: object, form: Form = PLAIN) -> Job:

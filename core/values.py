@@ -31,6 +31,8 @@ MOST_COLLISIONS = 64
 
 _T = TypeVar("_T")
 _S = TypeVar("_S", set[Any], frozenset[Any])
+_TEXTS = {str}
+_LEAST, _MOST = -(2**63), 2**63 - 1
 _PLAIN = (type(None), bool, str, list, dict)
 _NEEDED = {
     bool: "true or false",
@@ -95,21 +97,30 @@ class Values:
         Raises ValueError for what can't be written, by its path: ``args[1]["when"]``.
         """
         _check_depth(depth, path)
+        if is_plain(value):
+            return value
         encode = self.encode
         kind = type(value)
-        if value is None or kind is bool:
-            return value
         if kind is str:
             return _checked_unicode(value, path)
-        if (kind is int and -(2**63) <= value < 2**63) or (kind is float and isfinite(value)):
-            return value
+        # Most of what is in lists and dictionaries is plain, and needs no path.
+        inside = depth + 1
         if kind is list:
-            return [encode(each, f"{path}[{n}]", depth + 1) for n, each in enumerate(value)]
+            if value:
+                _check_depth(inside, path)
+            return [
+                each if is_plain(each) else encode(each, f"{path}[{n}]", inside)
+                for n, each in enumerate(value)
+            ]
         if kind is dict:
+            if value:
+                _check_depth(inside, path)
             key_path = f"a key of {path}"
-            if "$" not in value and all(type(key) is str for key in value):
+            if "$" not in value and not set(map(type, value)) - _TEXTS:
                 return {
-                    _checked_unicode(key, key_path): encode(each, member(path, key), depth + 1)
+                    key if key.isascii() else _checked_unicode(key, key_path): each
+                    if is_plain(each)
+                    else encode(each, member(path, key), inside)
                     for key, each in value.items()
                 }
             _check_hashes(list(value), path)
@@ -130,7 +141,7 @@ class Values:
             fields = write(value)
         except Exception as error:
             raise ValueError(f"{path}: {shown(value)}: {error}") from error
-        record = {name: encode(each, path, depth + 1) for name, each in fields.items()}
+        record = {name: encode(each, path, inside) for name, each in fields.items()}
         if kind in (set, frozenset):
             _check_hashes(fields["value"], path)
             record["value"].sort(key=json.dumps)  # the same set, the same record
@@ -169,6 +180,16 @@ class Values:
             return read(**fields)
         except Exception as error:  # whatever a constructor says to hostile data
             raise ValueError(f"{path}: {shown(fields)} is no {tag}: {str(error)[:200]}") from error
+
+
+def is_plain(value: object) -> bool:
+    """Tell at once of most values that JSON has them as they are; False where one has to look."""
+    kind = type(value)
+    if kind is str:
+        return value.isascii()  # type: ignore[attr-defined, no-any-return]
+    if kind is int:
+        return _LEAST <= value <= _MOST  # type: ignore[operator]
+    return value is None or kind is bool or (kind is float and isfinite(value))  # type: ignore[arg-type]
 
 
 def member(path: str, key: object) -> str:

@@ -18,6 +18,8 @@ from tocsin.interfaces import ITrigger
 _UTC = edge_of(timezone.utc)
 _Self = TypeVar("_Self", bound="Trigger")
 
+#: What stands in a record as it is.
+_JSON = frozenset((int, str, float, bool, type(None)))
 #: Serialized triggers by the name that their record carries.
 KINDS: dict[str, type[Trigger]] = {}
 
@@ -294,9 +296,9 @@ class Trigger(BaseTrigger):
             )
         record: dict[str, Any] = {"trigger": self.kind, "version": self.version}
         for name, value in self._arguments().items():
-            record[name] = _encode(value)
-        if self._spread:
-            record["jitter_seed"] = self._seed
+            record[name] = value if type(value) in _JSON else _encode(value)
+        if self._jitter is not None:
+            record["jitter_seed"] = self._jitter.seed
         return record
 
     @classmethod
@@ -407,11 +409,13 @@ class ScheduledTrigger(Trigger):
         return self._schedule.next(now - 1 if previous is None else previous)
 
     def _bounds(self) -> dict[str, Any]:
-        return {
-            name: value
-            for name in ("start_date", "end_date", "timezone", "jitter")
-            if (value := getattr(self, name)) is not None
+        bounds = {
+            "start_date": self.start_date,
+            "end_date": self.end_date,
+            "timezone": self.timezone,
+            "jitter": self.jitter,
         }
+        return {name: value for name, value in bounds.items() if value is not None}
 
 
 def check_bounds(first: date | None, last: date | None) -> None:

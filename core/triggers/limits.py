@@ -52,14 +52,15 @@ def most_searches(trigger: BaseTrigger) -> int:
     Raises ValueError for an interval that is too short and a jitter that reaches too far.
     """
     searches = 1
-    if isinstance(trigger, BaseCombiningTrigger):
+    if isinstance(trigger, IntervalTrigger):
+        if trigger.interval < SHORTEST:
+            raise ValueError(
+                f"interval: {trigger.interval} is shorter than a millisecond, which no store can"
+                " follow; have one job do several things in turn"
+            )
+    elif isinstance(trigger, BaseCombiningTrigger):
         each = [most_searches(part) for part in trigger.triggers]
         searches = MOST_STEPS * max(each) if isinstance(trigger, AndTrigger) else sum(each)
-    elif isinstance(trigger, IntervalTrigger) and trigger.interval < SHORTEST:
-        raise ValueError(
-            f"interval: {trigger.interval} is shorter than a millisecond, which no store can"
-            " follow; have one job do several things in turn"
-        )
     elif isinstance(trigger, SkippingCalendarTrigger) and trigger.mixed:
         searches = 12 * date.max.year // (12 * trigger.years + trigger.months) + 1
     spread = _spread(trigger)

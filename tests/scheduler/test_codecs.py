@@ -25,6 +25,7 @@ from tocsin import (
     DateTrigger,
     IntervalTrigger,
     OrTrigger,
+    compact,
 )
 from tocsin.codecs import LARGEST, LARGEST_TRIGGER, SHORTEST_KEY, Codec
 from tocsin.job import Job
@@ -103,6 +104,41 @@ def test_the_text_is_the_record_without_the_next_run() -> None:
     assert codec.loads(text, None).next_run_time is None
     # A file of jobs and a store hold the same.
     assert to_record(from_record({**record, "next_run": NEXT})) == to_record(job)
+
+
+def test_the_text_is_this_one_to_the_byte() -> None:
+    job = job_of('käse "\n', 5, -1.5, None, True, 2**63, ["\u20ac"], (), to="a", wä={"": 1})
+    job.at_least_once = True
+    job.failure = "of a kind"
+    text = Codec().dumps(job)
+    assert text == (
+        '{"version":1,"id":"tidy","name":"Tidy up","func":"copy:copy","args":["k\u00e4se \\"\\n",5,'
+        '-1.5,null,true,{"$":"int","value":"0x8000000000000000"},["\u20ac"],'
+        '{"$":"tuple","value":[]}],"kwargs":{"to":"a","w\u00e4":{"":1}},"executor":"default",'
+        '"misfire_grace_time":60,"coalesce":true,"max_instances":3,"at_least_once":true,'
+        '"failure":"of a kind","trigger":{"trigger":"date","version":1,'
+        '"run_date":"2030-01-01T12:00:00+00:00","timezone":"UTC"}}'
+    )
+    # Rules that are equal are not alike: 1 is 1.0.
+    texts = []
+    codec = Codec()
+    for grace in (1, 1.0):
+        job.misfire_grace_time = grace
+        texts.append(codec.dumps(job))
+    assert ['"misfire_grace_time":1.0' in text for text in texts] == [False, True]
+
+
+def test_json_is_written_alike_without_the_encoder_of_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = {"\u00e4": [1, 1.5, None, "\u20ac", {"$": True}], "": ()}
+    text = compact.encode(value)
+    assert text == '{"\u00e4":[1,1.5,null,"\u20ac",{"$":true}],"":[]}'
+    for other in (lambda *_: None, None):
+        monkeypatch.setattr("json.encoder.c_make_encoder", other)
+        plain = compact._made_once()
+    assert plain(value) == text
+    for encode in (compact.encode, plain):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            encode(float("nan"))
 
 
 def test_at_least_once_is_in_the_record_only_when_it_is_true() -> None:
