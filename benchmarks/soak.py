@@ -139,10 +139,11 @@ def arm(
 ) -> Steps:
     """Add all jobs before the first one is due; give the ledger, and what it took."""
     lead = 1 + jobs * 1e-4
+    planned = 0
     while True:
         begin = math.ceil(time.time() + lead) * SECOND
         ledger = Ledger(Population(jobs, rate, begin, begin + round(seconds * SECOND), seed))
-        planned, since = resident(), time.time()
+        planned, since = planned or resident(), time.time()
         job = framework.job(ledger.run)
         numbers = enumerate(ledger.population.triggers())
         while batch := [
