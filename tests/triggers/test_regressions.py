@@ -327,7 +327,7 @@ TEXTS: dict[str, tuple[Callable[[], object], object]] = {
     "E8 a clock set back": (
         lambda: (
             cron(minute="*", timezone="UTC")
-            .get_next_fire_time(at("2024-01-01T10:00"), at("2024-01-01T09:59:59.9"))
+            .get_next_fire_time(at("2024-01-01T10:00"), at("2024-01-01T09:59:59.900000"))
             .isoformat()
         ),  # type: ignore[union-attr]
         "2024-01-01T10:01:00+00:00",
