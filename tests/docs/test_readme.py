@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import doctest
-import os
 import re
-import shlex
+import signal
 import subprocess
 import sysconfig
 from pathlib import Path
 
 import pytest
+from support import programs
+from support.pages import blocks, check_make, commands_in_prose, lost_links, shell
 
 import tocsin
 
-ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+README = programs.ROOT / "README.md"
+TEXT = README.read_text()
+BLOCKS = blocks(TEXT)
 PYTHON = [block for language, block in BLOCKS if language == "python"]
+#: The starts of all frameworks: the name of each, and its program.
+STARTS = dict(
+    re.findall(
+        r"^### ([^\n]+)\n\n```python\n(.*?)^```$",
+        TEXT.partition("\n## Start\n")[2].partition("\n## ")[0],
+        re.MULTILINE | re.DOTALL,
+    )
+)
+PROGRAMS = [
+    block for block in PYTHON if not block.startswith(">>>") and block not in STARTS.values()
+]
+#: Close the window when the label has been set.
+CLOSE = """
+from tocsin.events import EVENT_JOB_EXECUTED
+scheduler.happened.connect(lambda event: event.code == EVENT_JOB_EXECUTED and app.quit())
+app.exec()
+print(label.text())
+"""
 CONSOLE = [block for language, block in BLOCKS if language == "console"]
 #: Commands that tests/packaging runs on fresh copies of the project, for they take minutes.
 INSTALLING = {"pip install ."}
@@ -45,7 +64,28 @@ def test_python_sessions() -> None:
     assert results.failed == 0, "".join(printed)
 
 
-@pytest.mark.parametrize("block", [block for block in PYTHON if not block.startswith(">>>")])
+def test_every_framework_has_a_start() -> None:
+    assert list(STARTS) == [
+        "asyncio", "A background thread", "The main thread", "gevent", "Twisted", "Tornado", "Qt",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in STARTS if name != "Qt"])
+def test_a_start_ticks_until_ctrl_c(name: str, tmp_path: Path) -> None:
+    program = tmp_path / "start.py"
+    program.write_text(STARTS[name])
+    after = programs.run(program, stop=signal.SIGINT, ready="tick")
+    assert set(after.split()) <= {"tick"}
+
+
+def test_the_start_of_qt_ticks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+    program = tmp_path / "start.py"
+    program.write_text(STARTS["Qt"].replace("app.exec()", CLOSE))
+    assert programs.run(program) == "tick\n"
+
+
+@pytest.mark.parametrize("block", PROGRAMS)
 def test_python_program(block: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(block)
@@ -72,52 +112,29 @@ def test_console(block: str) -> None:
         assert checker.check_output(expected, done.stdout, doctest.ELLIPSIS), done.stdout
 
 
-def check_make(command: str) -> None:
-    """Ask make for its plan; tests/packaging carries it out."""
-    done = shell(f"{command} --dry-run")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
-
-
 def test_commands_in_the_prose() -> None:
-    prose = re.sub(r"^```.*?^```$", "", TEXT, flags=re.MULTILINE | re.DOTALL)
-    commands = set(re.findall(r"`((?:make|tocsin) [^`]+)`", prose))
-    assert commands == {
+    assert commands_in_prose(TEXT) == {
         "make help",
         "make run FILE=path FOR=1h",
         "make run PYTHON=python3.12",
         "make services",
         "make test SERVER_PYTHON=python3.12",
+        "make bench",
         "tocsin --version",
+        "tocsin as-apscheduler app.py",
         "tocsin next",
         "tocsin run",
     }
     check_make("make help")
     check_make("make run FILE=examples/crontab FOR=1h")
     check_make("make services")
+    check_make("make bench")
     check_make("make test SERVER_PYTHON=python3.12")
     assert shell("tocsin --version").stdout.startswith(f"tocsin {tocsin.__version__}, ")
+    assert shell("tocsin as-apscheduler --help").returncode == 0
     assert shell("tocsin next --help").returncode == 0
     assert shell("tocsin run --help").returncode == 0
 
 
 def test_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", TEXT)
-    assert links
-    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
-
-
-def shell(command: str) -> subprocess.CompletedProcess[str]:
-    scripts = sysconfig.get_path("scripts")
-    return subprocess.run(
-        shlex.split(command),
-        cwd=ROOT,
-        env={
-            **{key: value for key, value in os.environ.items() if not key.startswith("MAKE")},
-            "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    assert lost_links(README) == []

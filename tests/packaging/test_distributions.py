@@ -84,7 +84,8 @@ def test_sdist_holds_the_whole_project_and_nothing_built(built: Path, sdist: Pat
         for path in (built / folder).rglob("*")
         if path.is_file()
     } | {
-        ".gitignore", "CHANGELOG.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md",
+        ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "Makefile",
+        "README.md", "SECURITY.md",
         "mkdocs.yml", "pyproject.toml", "setup.py",
     }  # fmt: skip
     generated = {path for path in held if path.startswith("tocsin.egg-info/")}

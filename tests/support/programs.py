@@ -17,10 +17,16 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 
 
-def run(*arguments: str | Path, stop: signal.Signals | None = None, cwd: Path | None = None) -> str:
+def run(
+    *arguments: str | Path,
+    stop: signal.Signals | None = None,
+    ready: str = "ready",
+    cwd: Path | None = None,
+) -> str:
     """Run Python with all warnings as errors and give what it prints; it must end with 0.
 
-    With ``stop`` it is sent that signal when it has printed a line "ready".
+    With ``stop`` it is sent that signal when it has printed the line ``ready``, and what it
+    prints after that is given.
     """
     with subprocess.Popen(
         [sys.executable, "-W", "error", *arguments],
@@ -34,7 +40,7 @@ def run(*arguments: str | Path, stop: signal.Signals | None = None, cwd: Path | 
             if stop is not None:
                 assert process.stdout is not None
                 for line in process.stdout:
-                    if line.strip() == "ready":
+                    if line.strip() == ready:
                         break
                 process.send_signal(stop)
             output, _ = process.communicate(timeout=60)
