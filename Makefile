@@ -26,7 +26,7 @@ export PIP_ROOT_USER_ACTION := ignore
 # Targets share the virtual environment, and the tests the processors.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help build run services test lint test-pure test-compiled test-faults bench soak docs dist clean FORCE
+.PHONY: help build run services test lint test-pure test-compiled test-faults coverage bench soak docs dist clean FORCE
 
 help: ## List the targets and variables.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -87,6 +87,15 @@ test-compiled: services ## Run all tests on the compiled engine.
 test-faults: services ## Kill, stop and cut off what shares a store, in the long form (hours).
 	$(RUN_COMPILED) TOCSIN_FAULTS=long $(BIN)/pytest -q tests/faults
 
+# The interpreted engine: of the compiled one only calls can be seen.
+coverage: services ## Measure what the tests cover of lines and branches, and hold it to thresholds.
+	$(BIN)/coverage erase
+	$(RUN_PURE) $(BIN)/coverage run -m pytest -q -n $(WORKERS) -m 'not packaging' $(WITHOUT_SERVERS)
+	$(RUN_PURE) $(BIN)/coverage run -m pytest -q -n $(WORKERS) -m 'not faults' $(WITH_SERVERS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage json -q -o build/coverage.json
+	$(BIN)/python tests/support/thresholds.py build/coverage.json --lines 95 --branches 90
+
 bench: services ## Run the benchmarks on the compiled engine and print their table.
 	$(RUN_COMPILED) $(BIN)/pytest benchmarks
 
@@ -102,7 +111,7 @@ dist: $(VENV)/tools ## Build the source distribution and the wheel into dist/.
 
 clean: ## Remove everything that the other targets made.
 	rm -rf $(VENV) $(PYPI_SERVERS:%=$(VENV)-%) build dist *.egg-info
-	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find core -name '*.so' -delete -o -name '*.pyd' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
