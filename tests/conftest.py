@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 from filelock import FileLock
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from support import servers
 
 import tocsin
@@ -22,10 +22,20 @@ import tocsin
 PURE = os.environ.get("TOCSIN_PURE", "0") not in ("", "0")
 
 # The size of a run is bounded by its number of examples, never by the clock: a busy machine
-# must not turn a right answer into a failure. HYPOTHESIS_PROFILE=thorough looks harder.
+# must not turn a right answer into a failure. HYPOTHESIS_PROFILE=thorough looks harder; mutation
+# looks less, and does not make a failure small, for it is asked of thousands of mutants.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True}
 settings.register_profile("ci", max_examples=100, derandomize=True, database=None, **_COMMON)
 settings.register_profile("thorough", max_examples=3000, **_COMMON)
+settings.register_profile(
+    "mutation",
+    max_examples=12,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    report_multiple_bugs=False,
+    **_COMMON,
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 

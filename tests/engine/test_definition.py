@@ -11,18 +11,18 @@ from array import array
 from bisect import bisect_left, bisect_right
 from calendar import monthrange
 from datetime import date, datetime, timedelta, timezone, tzinfo
-from itertools import islice
+from itertools import count, islice, takewhile
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.expressions import last_weekday, last_working, nearest_working, nth_weekday
-from support.oracle import DAY, EPOCH, SECOND, Definition, instant_of, reached
+from support.oracle import DAY, EPOCH, SECOND, Definition, instant_of, nth_date, reached
 
 from tocsin.engine import civil
 from tocsin.engine.cron import CronSchedule
-from tocsin.engine.periodic import IntervalSchedule
+from tocsin.engine.periodic import CalendarSchedule, IntervalSchedule
 from tocsin.engine.schedule import FireTimes, Schedule
 from tocsin.engine.zone import Zone, zone_of
 
@@ -72,9 +72,9 @@ def cron(tz: tzinfo = UTC, first: int | None = None, last: int | None = None, **
 def check(schedule: Schedule, right: list[int], low: int, high: int) -> None:
     """Hold a schedule to the list of its fire times in ``low <= t < high``, both ways."""
     cells = array("q", bytes(8 * (len(right) + 1)))
-    count = schedule.fill(cells, low - 1, high)
-    assert list(cells[:count]) == right
-    assert not cells[count]
+    filled = schedule.fill(cells, low - 1, high)
+    assert list(cells[:filled]) == right
+    assert not cells[filled]
     back = []
     found = schedule.previous(high)
     while found is not None and found >= low:
@@ -338,6 +338,73 @@ def test_cron_in_any_zone(
     check_at(schedule, right, [each * SECOND for each in points_near(tz)])
 
 
+@given(
+    tz=jumps(),
+    start=st.integers(-400, 20),
+    months=st.integers(0, 14),
+    days=st.integers(0, 40),
+    time=st.integers(0, DAY - 1),
+    last=st.none() | st.integers(0, 20),
+)
+def test_calendar_intervals_in_any_zone(
+    tz: Jumps, start: int, months: int, days: int, time: int, last: int | None
+) -> None:
+    days = days if months else max(days, 1)
+    low, high = ((tz.jumps[n][0] + m * 40 * DAY) * SECOND for n, m in ((1, -1), (-1, 1)))
+    anchor = date.fromordinal(EPOCH.toordinal() + tz.jumps[1][0] // DAY + start)
+    end = None if last is None else tz.jumps[1][0] * SECOND + last * DAY * SECOND
+    schedule = CalendarSchedule(
+        tz,
+        end,
+        civil.days_from_civil(anchor.year, anchor.month, anchor.day),
+        months,
+        days,
+        time * SECOND + 5,
+    )
+    dates = takewhile(
+        lambda day: day < anchor + timedelta(days=600),
+        (nth_date(anchor, months, days, n) for n in count()),
+    )
+    times = ((day - EPOCH.date()).days * DAY + time for day in dates)
+    right = [
+        instant
+        for instant in (reached_with(tz, local * SECOND + 5) for local in times)
+        if low <= instant < high and (end is None or instant <= end)
+    ]
+    check(schedule, right, low, high)
+    check_at(schedule, right, [each * SECOND for each in points_near(tz)])
+
+
+def reached_with(tz: tzinfo, local: int) -> int:
+    """Find the first instant at which the wall clock reads so many microseconds, or later."""
+    second = reached(tz, local // SECOND)
+    if reached(tz, local // SECOND + 1) == second:  # a gap ends
+        return second * SECOND
+    return second * SECOND + local % SECOND
+
+
+@given(tz=jumps(), hours=masks(0, 23, 3))
+def test_datetimes_are_answered_with_datetimes(tz: Jumps, hours: int) -> None:
+    schedule = cron(tz, hours=hours)
+    for second in points_near(tz):
+        instant = second * SECOND
+        asked = datetime.fromtimestamp(second, UTC)
+        assert schedule.instant(asked) == instant
+        for found, right in (
+            (schedule.next_datetime(asked), schedule.next(instant)),
+            (schedule.previous_datetime(asked), schedule.previous(instant)),
+        ):
+            expected = schedule.moment(right)
+            assert found == expected
+            assert (found.tzinfo, found.fold) == (tz, expected.fold)
+    bounded = cron(UTC, 0, 0)
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    assert bounded.next_datetime(epoch) is None
+    assert bounded.previous_datetime(epoch) is None
+    assert bounded.next_datetime(epoch - timedelta(microseconds=1)) == epoch
+    assert bounded.previous_datetime(epoch + timedelta(microseconds=1)) == epoch
+
+
 ZONED = timezone(timedelta(hours=5, minutes=30, seconds=1, microseconds=1))
 
 
@@ -398,8 +465,8 @@ def test_fire_times_are_within_bounds_and_limit(
         assert next(found, None) is None
     room = max(limit or 0, 0)
     cells = array("q", bytes(8 * room))
-    count = schedule.fill(cells, low, 30 * DAY * SECOND if high is None else high)
-    assert list(cells[:count]) == right[:room]
+    filled = schedule.fill(cells, low, 30 * DAY * SECOND if high is None else high)
+    assert list(cells[:filled]) == right[:room]
 
 
 @pytest.mark.parametrize("number", [2**60 + 1, -(2**60) - 1, 2**63, -(2**63) - 1, 2**80])

@@ -11,6 +11,7 @@ clock reads that time or a later one.
 
 from __future__ import annotations
 
+import calendar
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone, tzinfo
@@ -77,6 +78,18 @@ def occurrences(tz: tzinfo, local: int) -> list[int]:
         for start, end, offset in pieces_near(tz, local // DAY)
         if start <= local - offset < end
     ]
+
+
+def nth_date(start: date, months: int, days: int, n: int) -> date | None:
+    """Count months, cut to the end of the month, then days; None after the year 9999."""
+    year, month = divmod(start.year * 12 + start.month - 1 + n * months, 12)
+    if year > 9999:
+        return None
+    length = calendar.monthrange(year, month + 1)[1]
+    try:
+        return date(year, month + 1, min(start.day, length)) + timedelta(days=n * days)
+    except OverflowError:
+        return None
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import calendar
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from itertools import count
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.oracle import DAY, EPOCH, SECOND, instant_of, reached
+from support.oracle import DAY, EPOCH, SECOND, instant_of, nth_date, reached
 from support.zones import ZONES, moments
 
 from tocsin import (
@@ -72,18 +71,6 @@ def representable(instant: int, tz: tzinfo) -> bool:
 
 
 EPOCH_MIDDLE = (instant_of(datetime.min.replace(tzinfo=UTC)) + LAST) // 2
-
-
-def nth_date(start: date, months: int, days: int, n: int) -> date | None:
-    """Count months, cut to the end of the month, then days; None after the year 9999."""
-    year, month = divmod(start.year * 12 + start.month - 1 + n * months, 12)
-    if year > 9999:
-        return None
-    length = calendar.monthrange(year, month + 1)[1]
-    try:
-        return date(year, month + 1, min(start.day, length)) + timedelta(days=n * days)
-    except OverflowError:
-        return None
 
 
 @pytest.mark.parametrize("zone", ZONES)
