@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+import stat
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -91,6 +92,13 @@ def test_a_run_that_was_missed_is_had_at_the_next_start(run: Run, tmp_path: Path
     after = listed(path)
     assert datetime.fromisoformat(after["job"]["next_run_time"]) == first + timedelta(hours=5)
     assert after["other"] == before["other"]
+
+
+def test_the_folder_is_its_users_alone(run: Run, tmp_path: Path) -> None:
+    once_in(run(toml("job", SAY, when=HOURLY)))
+    place = Path(url_of_file(tmp_path / "schedule.toml").removeprefix("sqlite:///"))
+    assert place.exists()
+    assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
 
 
 def test_a_file_that_changed_meanwhile(run: Run, tmp_path: Path) -> None:

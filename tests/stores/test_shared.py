@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from tocsin.adapters.apscheduler.executors import BaseExecutor as StrangersBase
 from tocsin.adapters.background import BackgroundScheduler
 from tocsin.adapters.pools import ProcessPoolExecutor
 from tocsin.claims import Claim
+from tocsin.errors import TransientJobError
 from tocsin.events import (
     EVENT_JOB_ERROR,
     EVENT_JOB_EXECUTED,
@@ -468,3 +470,20 @@ def test_stores_on_shards_take_the_options_of_all(name: str) -> None:
     job._apply({"args": ("x" * 2048,)})
     with pytest.raises(ValueError, match=r"2,?048"):
         store.codec.dumps(job)
+
+
+def test_an_imported_file_is_held_to_the_allowed_modules(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+    scheduler, other = (FakeScheduler(timezone="UTC") for _ in range(2))
+    scheduler.start()
+    scheduler.add_job("json:dumps", "interval", hours=1, args=["x"], id="job")
+    path = tmp_path / "jobs.json"
+    scheduler.export_jobs(path)
+    path.write_text(path.read_text().replace("json:dumps", "this:s"))  # which would print a poem
+    other.add_jobstore(SQLAlchemyJobStore(url, allowed_modules=["json"]))
+    other.start()
+    with pytest.raises(TransientJobError, match="'this', which allowed_modules does not name"):
+        other.import_jobs(path)
+    assert "this" not in sys.modules
+    assert other.get_jobs() == []
+    other.shutdown()
