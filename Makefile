@@ -6,6 +6,9 @@ WORKERS ?= 2
 SERVER_PYTHON ?= $(BIN)/python
 FILE ?= examples/schedule.toml
 FOR ?= 15s
+SUITES ?=
+RESULTS ?= build/bench
+TOLERANCE ?= 0.1
 MUTANTS ?= *__mutmut_*5
 ADAPTER ?= asyncio
 
@@ -97,8 +100,16 @@ coverage: services ## Measure what the tests cover of lines and branches, and ho
 	$(BIN)/coverage json -q -o build/coverage.json
 	$(BIN)/python tests/support/thresholds.py build/coverage.json --lines 95 --branches 90
 
-bench: services ## Run the benchmarks on the compiled engine and print their table.
-	$(RUN_COMPILED) $(BIN)/pytest benchmarks
+bench: services ## Run the benchmarks, or some of their suites: make bench SUITES="engine heap".
+	$(RUN_COMPILED) $(BIN)/python -m benchmarks.suites --results "$(RESULTS)" $(SUITES)
+
+.PHONY: bench-report bench-compare
+bench-report: $(VENV)/tools ## Make benchmarks/REPORT.md of the results in benchmarks/results.
+	$(BIN)/python -m benchmarks.report
+
+bench-compare: $(VENV)/tools ## Find what is slower than at another commit: make bench-compare BASE=commit.
+	@test -n "$(BASE)" || { echo "name a commit: make bench-compare BASE=HEAD~1" >&2; exit 1; }
+	$(RUN_COMPILED) $(BIN)/python -m benchmarks.compare --tolerance $(TOLERANCE) "$(BASE)"
 
 # Which changes of the code does no test notice? mutmut makes thousands of small ones in the engine and
 # the loop, one at a time, and runs a quick selection of tests on each (both are in pyproject.toml). It

@@ -7,11 +7,12 @@ the machine does hits both. Nothing here fails when a figure misses its target: 
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from statistics import median
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns
 from typing import Any
 
 import pytest
@@ -27,6 +28,9 @@ PEERS = (
     *("Cython", "pytest-benchmark"),
 )
 
+#: How many processes were running when the suite began: figures of a busy machine are not kept.
+_LOAD = os.getloadavg()[0]
+_BEGAN = monotonic()
 _REPORT = pytest.StashKey[Report]()
 
 
@@ -97,6 +101,7 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
     machine_info.pop("node", None)  # the name of a machine says nothing
     machine_info["cpu"].pop("flags", None)
     machine_info["compiled"] = tocsin.COMPILED
+    machine_info["load"] = round(_LOAD, 2)
     machine_info["versions"] = {name: version(name) for name in ("tocsin", *PEERS)}
 
 
@@ -106,6 +111,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     output_json["figures"] = [
         {**asdict(figure), "verdict": figure.verdict} for figure in report.figures
     ]
+    output_json["seconds"] = round(monotonic() - _BEGAN)
     output_json["plots"] = [
         {"plot": plot, "panel": panel, "line": line, "points": points}
         for (plot, panel, line), points in report.lines_of_plots.items()

@@ -111,6 +111,8 @@ class Report:
 
 
 def _spread(samples: Sequence[float]) -> tuple[float, float, float]:
-    """Give the median and the quartiles."""
-    low, _, high = quantiles(samples, n=4) if len(samples) > 1 else [*samples] * 3
+    """Give the median and the quartiles, or what is least and most of too few for quartiles."""
+    if len(samples) < 3:
+        return median(samples), min(samples), max(samples)
+    low, _, high = quantiles(samples, n=4)
     return median(samples), low, high

@@ -7,8 +7,6 @@ removes jobs: it compares each with all before it.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from statistics import median
@@ -18,7 +16,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.races import MOST_ROUNDS, SIZES, Report, divide
 from benchmarks.sides import OURS, PURE, SCHEDULE, STEPS, THEIRS
-from benchmarks.turns import PROGRAM, Contestant, take_turns
+from benchmarks.turns import Contestant, measure_memory, take_turns
 
 PEERS = (THEIRS, SCHEDULE)
 MOST_JOBS = 100_000
@@ -73,14 +71,9 @@ def test_a_job(
 def test_memory(benchmark: BenchmarkFixture, report: Report, jobs: int) -> None:
     """Measure the memory of a job with a trigger of its own; it is the same in every round."""
 
-    def measure(side: str) -> float:
-        command = [sys.executable, str(PROGRAM), "memory", side, str(jobs)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return float(done.stdout)
-
-    found = {OURS: benchmark.pedantic(measure, args=(OURS,), rounds=1)}
+    found = {OURS: benchmark.pedantic(measure_memory, args=(OURS, jobs), rounds=1)}
     if jobs <= MOST_JOBS:
-        found |= {side: measure(side) for side in PEERS}
+        found |= {side: measure_memory(side, jobs) for side in PEERS}
     benchmark.extra_info["bytes"] = found
     for side, each in found.items():
         report.point("memory", "bytes", side, jobs, [each])

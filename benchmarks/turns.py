@@ -75,6 +75,12 @@ class Contestant:
         self.close()
 
 
+def measure_memory(side: str, jobs: int, python: str = sys.executable) -> float:
+    """Give the bytes of a job among so many, in a process of its own; the same in every one."""
+    command = [python, str(PROGRAM), "memory", side, str(jobs)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 def take_turns(
     contestants: Mapping[Name, Contestant], step: str, rounds: int
 ) -> dict[Name, list[float]]:
