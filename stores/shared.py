@@ -193,9 +193,13 @@ class SharedJobStore(BaseJobStore):
         return now if self.clock == "scheduler" else None
 
     def _learn_time(self, before: int, theirs: int) -> None:
-        """Compare the store's clock, read after ``before``, with the scheduler's."""
+        """Compare the store's clock, read after ``before``, with the scheduler's.
+
+        It was read between ``before`` and now. What was thought of it until now is corrected only
+        as far as that proves it wrong, so that an answer that took long spoils nothing.
+        """
         if self.clock == "store":
-            self._offset = theirs - (before + self._now()) // 2
+            self._offset = min(max(self._offset, theirs - self._now()), theirs - before)
 
     # Membership
 
@@ -219,6 +223,8 @@ class SharedJobStore(BaseJobStore):
         """Renew the lease, or become a member anew; give our name."""
         member = self._member or f"{socket.gethostname()}:{os.getpid()}:{token_hex(8)}"
         began = elapsed()
+        # The caller may have waited for others since it was told the time.
+        before = self._now() if self.clock == "store" else now
         present, known = self._renew(member, self._given(now))
         if self._member is not None and not known:
             self._logger.error(
@@ -227,7 +233,7 @@ class SharedJobStore(BaseJobStore):
                 self._alias,
             )
         self._member = member
-        self._learn_time(now, present)
+        self._learn_time(before, present)
         self._renewed = present
         self._member_until = began + self.lease
         self._renew_at = began + self.lease / 3

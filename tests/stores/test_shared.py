@@ -487,3 +487,42 @@ def test_an_imported_file_is_held_to_the_allowed_modules(tmp_path: Path) -> None
     assert "this" not in sys.modules
     assert other.get_jobs() == []
     other.shutdown()
+
+
+class Distant(SQLAlchemyJobStore):
+    """Its server's clock is five minutes fast, and its answers can take long."""
+
+    ahead = 300 * _SECOND
+    there = back = 0.0
+    ticking: FakeClock
+
+    def _renew(self, member: str, now: int | None) -> tuple[int, bool]:
+        _, known = super()._renew(member, now)
+        self.ticking.advance(self.there)
+        theirs = self.ticking.now() + self.ahead
+        self.ticking.advance(self.back)
+        return theirs, known
+
+
+@pytest.mark.parametrize(("asked", "there", "back"), [(4, 0, 0), (0, 4, 0), (0, 0, 4), (1, 2, 1)])
+def test_an_answer_that_takes_long_does_not_change_what_is_known_of_the_time(
+    tmp_path: Path, asked: float, there: float, back: float
+) -> None:
+    clock = FakeClock()
+    store = Distant(f"sqlite:///{tmp_path}/jobs.sqlite")
+    store.ticking = clock
+    store.start(FakeScheduler(clock=clock, timezone="UTC"), "default")
+    try:
+        store._renew_lease(clock.now())
+        assert store.time(clock.now()) == clock.now() + store.ahead
+        told = clock.now()
+        clock.advance(asked)  # others had the store's lock meanwhile
+        store.there, store.back = there, back
+        store._renew_lease(told)
+        assert store.time(clock.now()) == clock.now() + store.ahead
+        store.there = store.back = 0.0
+        store.ahead -= 60 * _SECOND  # it was set
+        store._renew_lease(clock.now())
+        assert store.time(clock.now()) == clock.now() + store.ahead
+    finally:
+        store.shutdown()
