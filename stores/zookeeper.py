@@ -86,6 +86,11 @@ class ZooKeeperJobStore(ShardJobStore):
         super().__init__(tree, **own)
         if self.client is None:
             tree.options["timeout"] = self.lease
+            # kazoo would double its pauses up to an hour, and need as long again as an outage was.
+            retry = {"max_tries": -1, "max_delay": self.lease / 3}
+            if connect_args.get("handler") is not None:
+                retry["sleep_func"] = connect_args["handler"].sleep_func
+            tree.options.setdefault("connection_retry", retry)
         self.close_connection_on_exit = tree.closes
 
     def __repr__(self) -> str:

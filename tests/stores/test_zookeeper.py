@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.retry import KazooRetry
 from support import servers
 from support.shardstores import ShardStoreCompliance, advanced, job, leads, wait_until
 
@@ -245,6 +246,13 @@ def test_whoever_is_paused_leads_nothing(make: Make) -> None:
     assert advanced(other) == ["one"]
     # It still is a member, and leads again as soon as it looks.
     wait_until(lambda: leads([paused, other]) == [4, 4])
+
+
+def test_pauses_between_attempts_to_connect_are_bounded(make: Make) -> None:
+    """Or a server that was gone for an hour would be looked for again after another one."""
+    assert make(lease=6)._tree._client._conn_retry.max_delay == 2
+    mine = KazooRetry(max_tries=-1, max_delay=30)
+    assert make(connection_retry=mine)._tree._client._conn_retry is mine
 
 
 def test_a_late_leader_is_refused(make: Make) -> None:
