@@ -82,6 +82,7 @@ class _EtcdTree(Tree):
     most_ops = 120
     has_folders = False
     has_clock = False
+    prolongs = False
 
     def __init__(self, path: str, client: Any, closes: bool) -> None:
         self.path = path

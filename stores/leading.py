@@ -41,8 +41,11 @@ __all__ = ["LeadingStore", "divided"]
 #: The version of the layout.
 VERSION = 1
 _NEWS = ("news/members", "news/leaders", "news/owners", "news/inboxes")
-#: So many seconds after a division of the shards it is seen to whether all of them are led.
+#: So many seconds after shards have changed hands it is seen to whether all of them are led; and
+#: once in a lease, whatever happens.
 _CHECK = 0.3
+#: For so many leases a shard is led in the place of a candidate that does not lead it.
+_LENT = 1.5
 _SECOND = 1_000_000
 
 
@@ -136,8 +139,9 @@ class LeadingStore(SharedJobStore):
         self._divide = self._acquire = True
         self._candidate = False
         self._candidates: list[str] = []
-        # When to see whether others have done their part.
+        # When to see whether others have done their part, and who of the candidates has not.
         self._check_at: float | None = None
+        self._missing: set[str] = set()
         self._session = self._connection = -1
         self._tended = elapsed()
 
@@ -219,10 +223,14 @@ class LeadingStore(SharedJobStore):
     # Membership
 
     def _renew(self, member: str, now: int | None) -> tuple[int, bool]:
-        with self._lock:
-            idle = elapsed() - self._tended
-            if self._candidate and idle > max(self.lease, 2 * (self.poll_interval or 0.0)):
-                self._stand_back(member)
+        # Whoever has the lock is at work, and may be for long: the lease does not wait for that.
+        if self._lock.acquire(blocking=False):
+            try:
+                idle = elapsed() - self._tended
+                if self._candidate and idle > max(self.lease, 2 * (self.poll_interval or 0.0)):
+                    self._stand_back(member)
+            finally:
+                self._lock.release()
         instant, known = self._tree.enter(f"news/members/{quoted(member)}", b"")
         if now is None:
             now = self._now() if instant is None else instant
@@ -281,6 +289,8 @@ class LeadingStore(SharedJobStore):
         if leaving:
             self._forget(leaving)
             self._let_go(member, [shard.number for shard in leaving])
+            if self._check_at is not None:
+                self._check_at = min(self._check_at, self._clock(now) + _CHECK)
         if self._divide:
             self._divide = False
             try:
@@ -310,28 +320,43 @@ class LeadingStore(SharedJobStore):
         if before - self._alive:
             self._recover_at = 0
         self._candidates = sorted({*map(unquoted, leaders), member})
+        self._missing.clear()
         owners = divided(self.shards, self._candidates)
         self._desired = frozenset(n for n, owner in enumerate(owners) if owner == member)
         for number, shard in self._led.items():
-            shard.leaving = number not in self._desired
+            if number in self._desired:
+                shard.lent_until = None
+            shard.leaving = number not in self._desired and shard.lent_until is None
         if any(shard.leaving for shard in self._led.values()):
             self._woken()
 
     def _fill_in(self, member: str, now: int) -> None:
-        """Lead shards that nobody leads: who should is dead, and the server does not know yet."""
-        owners = divided(self.shards, self._candidates)
-        others = [Shard(number) for number, owner in enumerate(owners) if owner != member]
+        """Lead shards that nobody leads: who should is dead, and the server does not know yet.
+
+        Those in whose stead others should have led them by now are passed over next time.
+        """
+        wanted = divided(self.shards, self._candidates)
+        others = [Shard(number) for number, owner in enumerate(wanted) if owner != member]
         nodes = self._tree.read([shard.owner for shard in others])
         free = [shard for shard, node in zip(others, nodes, strict=True) if node is None]
+        present = self._clock(now)
         if not free:
+            self._check_at = present + self.lease
             return
-        missing = {owners[shard.number] for shard in free}
-        owners = divided(self.shards, [each for each in self._candidates if each not in missing])
+        owners = self._stand_ins()
+        self._missing |= {owners[shard.number] for shard in free} - {member}
+        owners = self._stand_ins()
         ours = [shard for shard in free if owners[shard.number] == member]
         self._acquire_some(member, ours)
         for shard in ours:
-            shard.lent_until = self._clock(now) + self.lease
-        self._check_at = self._clock(now) + self.lease
+            # By then the server has found out who is dead, and the shards are divided anew.
+            shard.lent_until = present + self.lease * _LENT
+        self._check_at = present + (_CHECK if len(ours) < len(free) else self.lease)
+
+    def _stand_ins(self) -> list[str]:
+        """Give who should lead each shard, in the absence of those who do not."""
+        present = [each for each in self._candidates if each not in self._missing]
+        return divided(self.shards, present)
 
     def _acquire_shards(self, member: str) -> None:
         self._let_go(member, self._owned - self._desired - self._led.keys())

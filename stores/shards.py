@@ -148,6 +148,7 @@ class ShardJobStore(LeadingStore):
     ) -> list[bool]:
         held = [False] * len(batch)
         with self._lock:
+            self._tended = elapsed()
             pending = list(range(len(batch)))
             for _ in range(_MOST_TRIES):
                 self._hear()
@@ -218,11 +219,14 @@ class ShardJobStore(LeadingStore):
             groups[-1].append(part)
             size += bytes_
             count += len(ops)
+        began = elapsed()
         try:
             results = tree.commit([[op for part in group for op in part[2]] for group in groups])
         except Exception:
             self._doubt([shard for shard, _, _ in parts])
             raise
+        if tree.prolongs and None in results:
+            self._member_until = max(self._member_until, began + self.lease)
         for group, refused in zip(groups, results, strict=True):
             start = 0
             for part in group:

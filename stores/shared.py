@@ -253,10 +253,11 @@ class SharedJobStore(BaseJobStore):
                 batch, self._unsettled = self._unsettled, []
                 closing = self._closing
             try:
-                if batch:
-                    self._settle_batch(batch)
+                # The lease first: what has ended may be much, or have to wait for others.
                 if not closing and elapsed() >= self._renew_at:
                     self._renew_lease(self._now())
+                if batch:
+                    self._settle_batch(batch)
                 failures = 0
             except Exception as error:
                 failures += 1

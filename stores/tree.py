@@ -69,6 +69,8 @@ class Tree(ABC):
     has_folders: bool
     #: Whether `enter` tells the time.
     has_clock: bool
+    #: Whether every transaction that takes effect prolongs the session, as `enter` does.
+    prolongs: bool
     #: Grows when the session has ended, and with it all that was ephemeral.
     session: int = 0
     #: Grows when the connection has broken: watches are gone, and transactions are in doubt.

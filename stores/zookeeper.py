@@ -109,6 +109,7 @@ class _ZooKeeperTree(Tree):
     most_ops = 4000
     has_folders = True
     has_clock = True
+    prolongs = True
 
     def __init__(self, path: str, client: Any, closes: bool, options: dict[str, Any]) -> None:
         self.path = path

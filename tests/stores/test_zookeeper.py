@@ -248,6 +248,95 @@ def test_whoever_is_paused_leads_nothing(make: Make) -> None:
     wait_until(lambda: leads([paused, other]) == [4, 4])
 
 
+class Dead:
+    """Candidates that have died, and whose sessions have not ended yet."""
+
+    def __init__(self, client: KazooClient, store: ZooKeeperJobStore) -> None:
+        self._client = client
+        self._store = store
+
+    def appear(self, *names: str, leading: str = "") -> list[int]:
+        """Enter candidates; give the shards that one of them leads, which are all of its own."""
+        for name in names:
+            self._client.create(f"/tocsin/news/leaders/{name}")
+        everybody = [*names, self._store._member or ""]
+        owners = divided(self._store.shards, sorted(everybody))
+        led = [number for number, owner in enumerate(owners) if owner == leading]
+        for number in led:
+            self._client.create(f"/tocsin/{Shard(number).owner}", leading.encode())
+        return led
+
+    def disappear(self, name: str) -> None:
+        self._client.delete(f"/tocsin/news/leaders/{name}")
+
+
+@pytest.fixture
+def dead(make: Make, client: KazooClient) -> tuple[ZooKeeperJobStore, Dead]:
+    """Give a store that leads as yet nothing, and what enters the dead beside it."""
+    store = make(shards=32, lease=2, poll_interval=0.2)
+    store._join(SystemClock().now())
+    return store, Dead(client, store)
+
+
+def test_a_stand_in_may_be_dead_as_well(dead: tuple[ZooKeeperJobStore, Dead]) -> None:
+    store, others = dead
+    led = others.appear("dead-1", "dead-2", leading="dead-2")
+    assert 0 < len(led) < 16
+    wait_until(lambda: leads([store]) == [32 - len(led)])
+
+
+def test_a_division_takes_no_shard_from_who_stands_in(dead: tuple[ZooKeeperJobStore, Dead]) -> None:
+    store, others = dead
+    others.appear("dead-1", "dead-2")
+    wait_until(lambda: leads([store]) == [32])
+    lent = {number for number, shard in store._led.items() if shard.lent_until is not None}
+    others.disappear("dead-2")
+    kept = set(store._led)
+    candidates = store._candidates
+    while store._candidates == candidates or store._divide:
+        store.next_due()
+        kept &= set(store._led)
+    store.next_due()
+    assert lent
+    assert lent <= kept & set(store._led)
+
+
+def test_who_stands_in_gives_a_shard_back_and_sees_whether_it_is_led(
+    dead: tuple[ZooKeeperJobStore, Dead],
+) -> None:
+    store, others = dead
+    others.appear("dead")
+    wait_until(lambda: leads([store]) == [32])
+    lent = {n: shard.lent_until for n, shard in store._led.items() if shard.lent_until is not None}
+    assert lent
+
+    def lent_again() -> bool:
+        store.next_due()
+        shards = [store._led.get(number) for number in lent]
+        return all(
+            shard is not None and (shard.lent_until or 0.0) > before
+            for shard, before in zip(shards, lent.values(), strict=True)
+        )
+
+    wait_until(lent_again)
+
+
+def test_the_lease_does_not_wait_for_who_is_at_work(make: Make) -> None:
+    store = make(lease=1)
+    store.next_due()
+    with store._lock:
+        due = store._renew_at
+        wait_until(lambda: store._renew_at > due)
+
+
+def test_what_is_acknowledged_prolongs_the_lease(make: Make) -> None:
+    store = make()
+    store.add_jobs([job("one", -1)], False)
+    store.next_due()
+    store._member_until = 0.0  # as if it could not have been renewed for long
+    assert advanced(store) == ["one"]
+
+
 def test_pauses_between_attempts_to_connect_are_bounded(make: Make) -> None:
     """Or a server that was gone for an hour would be looked for again after another one."""
     assert make(lease=6)._tree._client._conn_retry.max_delay == 2
