@@ -37,7 +37,9 @@ class BlockingScheduler(BaseScheduler):
                 self._event.clear()
                 wait = self._process_jobs()
                 if self.state != STATE_STOPPED:
-                    self._event.wait(wait)
+                    # Never for ever: of a signal that comes as the main thread falls asleep,
+                    # between Python's last look and the system's, it hears when it wakes up.
+                    self._event.wait(self.longest_sleep if wait is None else wait)
         finally:
             self._looping = None
             self._ended.set()
