@@ -15,7 +15,7 @@ from itertools import count, islice, takewhile
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.expressions import last_weekday, last_working, nearest_working, nth_weekday
 from support.oracle import DAY, EPOCH, SECOND, Definition, instant_of, nth_date, reached
@@ -28,6 +28,7 @@ from tocsin.engine.zone import Zone, zone_of
 
 UTC = timezone.utc
 FOREVER = 2**62
+YEAR = 366 * DAY
 
 
 def bits(mask: int) -> list[int]:
@@ -128,22 +129,44 @@ def test_seconds_begin_with_the_first_day() -> None:
 
 # --- The days of cron ---
 
-RARE = st.just(0) | masks(0, 30, 3)
-NTH = st.just(0) | masks(0, 41, 4)
-RULES = st.fixed_dictionaries(
-    {
-        "days": st.just(every(1, 31)) | masks(1, 31, 6),
-        "from_end": RARE,
-        "nearest": RARE | st.just(1),
-        "day_nth": NTH,
-        "weekdays": st.just(every(0, 6)) | masks(0, 6, 3),
-        "weekday_nth": NTH,
-        "either": st.booleans(),
-        "weeks": st.just(every(1, 53)) | masks(1, 53, 20),
-        "months": st.just(every(1, 12)) | masks(1, 12, 4),
-        "years": st.none() | masks(1990, 2015, 12),
+NTH = masks(0, 41, 8)
+FIELDS = {
+    "days": masks(1, 31, 6),
+    "from_end": masks(0, 30, 3),
+    "nearest": st.sets(st.integers(0, 31) | st.sampled_from((0, 1, 28, 30, 31)), min_size=1).map(
+        mask_of
+    ),
+    "day_nth": NTH,
+    "weekdays": masks(0, 6, 3),
+    "weekday_nth": NTH,
+    "either": st.just(True),
+    "weeks": masks(1, 53, 20),
+    "months": masks(1, 12, 4),
+    "years": masks(1990, 2015, 12),
+}
+
+
+@st.composite
+def rules_of(draw: st.DrawFn, field: str) -> dict[str, Any]:
+    """Draw masks for a field and perhaps for others; what is not drawn leaves the days to them."""
+    others = draw(st.sets(st.sampled_from(list(FIELDS)), max_size=2))
+    found = {name: draw(FIELDS[name]) for name in FIELDS if name == field or name in others}
+    by_day = found.keys() & {"days", "from_end", "nearest", "day_nth"}
+    by_weekday = found.keys() & {"weekdays", "weekday_nth"}
+    either = found.get("either", False)
+    return {
+        "days": 0 if by_day or (either and by_weekday) else every(1, 31),
+        "from_end": 0,
+        "nearest": 0,
+        "day_nth": 0,
+        "weekdays": 0 if by_weekday or either else every(0, 6),
+        "weekday_nth": 0,
+        "either": either,
+        "weeks": every(1, 53),
+        "months": every(1, 12),
+        "years": None,
+        **found,
     }
-)
 
 
 def matches(rules: dict[str, Any], day: date) -> bool:
@@ -173,10 +196,11 @@ def midnight(day: date) -> int:
     return (day - date(1970, 1, 1)).days * DAY * SECOND
 
 
-@given(rules=RULES, start=st.dates(date(1990, 1, 1), date(2013, 12, 1)), alone=st.booleans())
-def test_the_days_of_a_mask(rules: dict[str, Any], start: date, alone: bool) -> None:
-    if alone:  # or the plain days hide the others
-        rules = {**rules, "days": 0, "weekdays": 0 if rules["weekday_nth"] else every(0, 6)}
+@pytest.mark.parametrize("field", FIELDS)
+@given(data=st.data(), start=st.dates(date(1990, 1, 1), date(2013, 12, 1)))
+@settings(max_examples=max(settings.default.max_examples // 4, 10))  # type: ignore[union-attr]
+def test_the_days_of_a_mask(field: str, data: st.DataObject, start: date) -> None:
+    rules = data.draw(rules_of(field))
     days = [start + timedelta(days=n) for n in range(500)]
     right = [midnight(day) for day in days if matches(rules, day)]
     schedule = cron(**rules)
@@ -272,12 +296,13 @@ class Jumps(tzinfo):
 @st.composite
 def jumps(draw: st.DrawFn) -> Jumps:
     """Draw a zone with jumps of any size, as near to each other as are told apart."""
-    offsets = st.integers(-DAY + 1, DAY - 1) | st.integers(-24, 24).map(lambda n: n * 3599)
-    second = draw(st.integers(0, 40 * 365 * DAY))
+    unit = draw(st.sampled_from((1, 900, 3600)))  # often, what fires does so as the clock jumps
+    offsets = st.integers(-(DAY - 1) // unit + 1, (DAY - 1) // unit).map(lambda n: n * unit)
+    second = draw(st.integers(0, 40 * 365 * DAY // unit)) * unit
     found = []
     for _ in range(draw(st.integers(1, 4))):
         found.append((second, draw(offsets)))
-        second += draw(st.integers(4 * DAY, 8 * DAY))
+        second += draw(st.integers(4 * DAY // unit, 8 * DAY // unit)) * unit
     return Jumps(draw(offsets), found)
 
 
@@ -313,17 +338,55 @@ def test_any_zone_tells_both_ways(tz: Jumps) -> None:
         assert moment.fold == (reached(tz, local) < second)
 
 
+@given(tz=jumps(), data=st.data())
+def test_the_order_of_questions_does_not_matter(tz: Jumps, data: st.DataObject) -> None:
+    """A zone's table grows with what is asked; at its edges the offset is known, not the past."""
+    near = st.sampled_from(points_near(tz))
+    far = st.sampled_from((0, 0, -2 * YEAR, 2 * YEAR, -5 * YEAR, 5 * YEAR))
+    some = st.integers(-5 * DAY, 5 * DAY)
+    zone = Zone(tz)
+    for second in data.draw(st.lists(st.tuples(near, far, some).map(sum), min_size=2, max_size=8)):
+        segment = zone.reaching(second * SECOND)
+        first = max(segment.start, second * SECOND - segment.offset)
+        assert first == reached(tz, second) * SECOND
+        segment = zone.at(second * SECOND)
+        assert segment.offset == tz.offset(second) * SECOND
+        local = second + tz.offset(second)
+        repeated = reached(tz, local) < second
+        assert (local * SECOND < segment.floor) == repeated
+
+
+@pytest.mark.parametrize("tz", [Jumps(0, [(0, 3600), (30 * DAY, 0), (60 * DAY, 7200)]), UTC])
+def test_segments_fill_all_of_time(tz: tzinfo) -> None:
+    zone = Zone(tz)
+    here = zone.at(0)
+    for instant in (here.start, here.end - 1):
+        assert zone.at(instant).start == here.start
+    found = [here]  # one that ends, or starts, where the table did is longer when asked again
+    while found[-1].end < FOREVER:
+        found.append(zone.at(found[-1].end))
+        assert found[-1].start <= found[-2].end < found[-1].end
+    while found[0].start > -FOREVER:
+        found.insert(0, zone.at(found[0].start - 1))
+        assert found[0].start < found[1].start <= found[0].end
+    assert [zone.at(each.start).offset for each in found] == [each.offset for each in found]
+
+
 @given(
     tz=jumps(),
     seconds=masks(0, 59, 1),
     minutes=masks(0, 59, 2),
     hours=masks(0, 23, 2) | st.just(every(0, 23)),
-    weekdays=st.just(every(0, 6)) | masks(0, 6, 4),
+    weekdays=st.just(every(0, 6)) | masks(0, 6, 2),
     once=st.booleans(),
+    sharp=st.booleans(),
 )
 def test_cron_in_any_zone(
-    tz: Jumps, seconds: int, minutes: int, hours: int, weekdays: int, once: bool
+    tz: Jumps, seconds: int, minutes: int, hours: int, weekdays: int, once: bool, sharp: bool
 ) -> None:
+    if sharp:
+        seconds = minutes = 1
+        hours = every(0, 23)
     schedule = cron(tz, seconds=seconds, minutes=minutes, hours=hours, weekdays=weekdays, once=once)
     definition = Definition(
         lambda day: bool(weekdays >> day.weekday() & 1),
@@ -493,6 +556,28 @@ def test_the_last_instants_can_be_asked_about(number: int) -> None:
     for each in (number, Index(number)):
         assert number < schedule.next(each) <= number + 3
         assert number > schedule.previous(each) >= number - 3
+
+
+def test_the_first_and_the_last_day_have_moments() -> None:
+    schedule = cron()
+    for moment in (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)):
+        instant = instant_of(moment)
+        assert schedule.moment(instant) == moment
+        assert schedule.instant(moment) == instant
+        assert schedule.moment(instant + (-1 if moment.year == 1 else 1)) is None
+
+
+def test_what_is_no_moment_is_refused() -> None:
+    schedule = cron(UTC)
+    with pytest.raises(TypeError, match=r"^a datetime with a time zone is needed, not 5$"):
+        schedule.instant(5)
+    words = (
+        "datetime.datetime(2026, 1, 1, 0, 0) has no time zone: attach one, e.g."
+        " tzinfo=datetime.timezone.utc"
+    )
+    with pytest.raises(ValueError) as caught:
+        schedule.instant(datetime(2026, 1, 1))
+    assert str(caught.value) == words
 
 
 def test_only_an_array_of_instants_is_filled() -> None:
