@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sysconfig
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,13 @@ def test_commands_in_the_prose() -> None:
     assert shell("tocsin as-apscheduler --help").returncode == 0
     assert shell("tocsin next --help").returncode == 0
     assert shell("tocsin run --help").returncode == 0
+
+
+def test_all_extras_are_named() -> None:
+    installation = TEXT.partition("\n## Installation\n")[2].partition("\n## ")[0]
+    extras = metadata("tocsin").get_all("Provides-Extra")
+    assert extras
+    assert [each for each in extras if not re.search(rf"[`\[]{each}[`\]]", installation)] == []
 
 
 def test_links_lead_somewhere() -> None:
