@@ -220,7 +220,15 @@ def machine(adapter: str) -> dict[str, Any]:
 
 @click.command()
 @click.argument("adapter", type=click.Choice(list(ADAPTERS), case_sensitive=False))
-@click.option("--for", "seconds", type=_duration, default="10m", help="Such as 90s or 1h30m.")
+@click.option(
+    "--for",
+    "seconds",
+    metavar="DURATION",
+    type=_duration,
+    default="10m",
+    show_default=True,
+    help="Such as 90s or 1h30m.",
+)
 @click.option("--jobs", type=click.IntRange(1), default=1_000_000, show_default=True)
 @click.option("--rate", type=float, default=20_000, show_default=True, help="Runs a second.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same makes the same.")
