@@ -64,6 +64,10 @@ def make_engine(url: URL, isolation: str, options: Mapping[str, Any]) -> Engine:
             **{name: value for name, value in arguments.items() if name not in url.query},
             **given.get("connect_args", {}),
         }
+        if url.get_backend_name() in ("mysql", "mariadb"):
+            # A connection that is closed ends what it has begun, without another round trip for
+            # nothing when it comes back to the pool.
+            given.setdefault("pool_reset_on_return", None)
         engine = create_engine(url, **given)
     except ImportError as error:
         raise ImportError(
