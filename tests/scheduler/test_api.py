@@ -32,6 +32,7 @@ from tocsin.events import (
     EVENT_JOB_REMOVED,
     EVENT_JOBSTORE_ADDED,
     EVENT_JOBSTORE_REMOVED,
+    EVENT_SCHEDULER_SHUTDOWN,
     NAMES,
     SchedulerEvent,
 )
@@ -515,6 +516,26 @@ def test_executors_and_stores_come_and_go(scheduler: FakeScheduler, events: list
         assert [event.alias for event in of(events, code)] == aliases
 
 
+class Stubborn(MemoryJobStore):
+    def shutdown(self) -> None:
+        raise ZeroDivisionError("on purpose")
+
+
+def test_a_plugin_that_can_not_be_shut_down_holds_nobody_up(
+    stopped: FakeScheduler, events: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped.add_jobstore(Stubborn(), "first")
+    stopped.start()
+    stopped.add_job(work, id="kept", next_run_time=None, jobstore="first")
+    stopped.shutdown()
+    assert not stopped.running
+    assert of(events, EVENT_SCHEDULER_SHUTDOWN)
+    assert "Error shutting down" in caplog.text
+    assert "ZeroDivisionError: on purpose" in caplog.text
+    stopped.start()
+    assert stopped.get_job("kept") is not None
+
+
 def test_coroutines_are_refused_where_they_cannot_run(scheduler: FakeScheduler) -> None:
     class Plain(BaseExecutor):
         runs_coroutines = False
@@ -529,6 +550,25 @@ def test_coroutines_are_refused_where_they_cannot_run(scheduler: FakeScheduler) 
     with pytest.raises(TypeError, match=r'coroutine is a coroutine function.*"plain" \(Plain\)'):
         scheduler.add_job(coroutine, executor="plain")
     assert scheduler.get_jobs() == []
+
+
+def test_a_coroutine_listener_that_raises_is_logged_and_harms_nobody(
+    stopped: FakeScheduler, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[Any] = []
+
+    async def listen(event: SchedulerEvent) -> None:
+        heard.append(event.code)
+        raise ZeroDivisionError("on purpose")
+
+    stopped.add_listener(listen, EVENT_JOB_EXECUTED)
+    stopped.start()
+    stopped.add_job(work, "interval", hours=1)
+    clock.advance(2 * HOUR)
+    assert heard == [EVENT_JOB_EXECUTED] * 2
+    (first, _) = [each for each in caplog.records if "notifying listener" in each.getMessage()]
+    assert first.exc_info is not None
+    assert first.exc_info[0] is ZeroDivisionError
 
 
 def test_a_listener_hears_what_its_mask_has(
