@@ -44,8 +44,9 @@ def every(low: int, high: int) -> int:
 
 
 def masks(low: int, high: int, most: int) -> st.SearchStrategy[int]:
-    """Draw a mask with one bit or more."""
-    return st.sets(st.integers(low, high), min_size=1, max_size=most).map(mask_of)
+    """Draw a mask with one bit or more, often the first or the last one."""
+    values = st.integers(low, high) | st.sampled_from((low, high))
+    return st.sets(values, min_size=1, max_size=most).map(mask_of)
 
 
 def cron(tz: tzinfo = UTC, first: int | None = None, last: int | None = None, **fields: Any) -> Any:
@@ -133,9 +134,7 @@ NTH = masks(0, 41, 8)
 FIELDS = {
     "days": masks(1, 31, 6),
     "from_end": masks(0, 30, 3),
-    "nearest": st.sets(st.integers(0, 31) | st.sampled_from((0, 1, 28, 30, 31)), min_size=1).map(
-        mask_of
-    ),
+    "nearest": masks(0, 31, 4) | st.sampled_from((1 << 1, 1 << 28, 1 << 30)),
     "day_nth": NTH,
     "weekdays": masks(0, 6, 3),
     "weekday_nth": NTH,
@@ -556,6 +555,26 @@ def test_the_last_instants_can_be_asked_about(number: int) -> None:
     for each in (number, Index(number)):
         assert number < schedule.next(each) <= number + 3
         assert number > schedule.previous(each) >= number - 3
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_the_search_ends_with_the_calendar(once: bool) -> None:
+    first, last = date.min, date.max
+    schedule = cron(hours=mask_of([0, 23]), once=once)
+    assert schedule.next(-(2**60)) == schedule.next(midnight(first) - 1) == midnight(first)
+    assert schedule.previous(midnight(first) + 1) == midnight(first)
+    assert schedule.previous(midnight(first)) is None
+    assert schedule.previous(midnight(first) - 40 * DAY * SECOND) is None
+    late = midnight(last) + 23 * 3600 * SECOND
+    assert schedule.previous(2**60) == schedule.previous(late + 1) == late
+    assert schedule.next(late - 1) == late
+    assert schedule.next(late) is None
+    assert schedule.next(late + 40 * DAY * SECOND) is None
+    yearly = cron(days=1 << 2, months=1 << 3, years=mask_of([1, 9999]), once=once)
+    march = [midnight(date(year, 3, 2)) for year in (1, 9999)]
+    assert [yearly.next(-(2**60)), yearly.next(march[0]), yearly.next(march[1])] == [*march, None]
+    assert [yearly.previous(2**60), yearly.previous(march[1])] == march[::-1]
+    assert yearly.previous(march[0]) is None
 
 
 def test_the_first_and_the_last_day_have_moments() -> None:
