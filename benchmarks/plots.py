@@ -32,6 +32,12 @@ PLOTS: dict[str, Plot] = {
     "cost-add-in-bulk": Plot("add_jobs", JOBS, "nanoseconds a job", "side / tocsin"),
     "cost-remove": Plot("remove_job", JOBS, "nanoseconds a job", "side / tocsin"),
     "memory": Plot("Memory of a job", JOBS, "bytes a job", "side / tocsin"),
+    "cost-wake-up": Plot(
+        "A wake-up of a store, 10 jobs due",
+        "jobs in the store",
+        "nanoseconds",
+        "APScheduler / tocsin",
+    ),
     "cost-heap": Plot("The heap", "entries", "nanoseconds an entry", "heapreplace / re-arm"),
     "compiled": Plot("Interpreted / compiled engine", "jobs or entries", "", "times as long"),
     "lateness": Plot(

@@ -22,8 +22,8 @@ from benchmarks.plots import PLOTS, Lines, digest, draw
 from benchmarks.suites import SUITES
 
 HERE = Path(__file__).parent
-#: Shown with all suites, for its lines come from several.
-ACROSS = "compiled"
+#: Plots that are shown after all suites, for their lines come from several.
+ACROSS = ("cost-wake-up", "compiled")
 HEAD = """\
 # Benchmark report
 
@@ -171,20 +171,12 @@ class Report:
             yield from self._bounds(name)
 
     def _across(self) -> Iterable[str]:
-        results = [each for each in self.results.values() if lines_of(ACROSS, [each])]
-        if results:
-            yield from (f"## {PLOTS[ACROSS].title}", "")
-            source = "\n".join(f"{each.suite}: {each.source}" for each in results)
-            yield from self._plot(ACROSS, results, source)
-            ratios = [
-                each
-                for found in self.figures.values()
-                for each in found
-                if each["name"].startswith("next fire time: interpreted / compiled")
-            ]
-            if ratios:
-                yield from (*table(ratios), "")
-            yield from self._bounds(ACROSS)
+        for name in ACROSS:
+            if results := [each for each in self.results.values() if lines_of(name, [each])]:
+                yield from (f"## {PLOTS[name].title}", "")
+                source = "\n".join(f"{each.suite}: {each.source}" for each in results)
+                yield from self._plot(name, results, source)
+                yield from self._bounds(name)
 
     def _plot(self, name: str, results: Iterable[Result], source: str) -> Iterable[str]:
         if lines := lines_of(name, results):

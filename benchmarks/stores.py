@@ -21,7 +21,7 @@ from apscheduler.job import Job as PeerJob
 from apscheduler.triggers.interval import IntervalTrigger as PeerTrigger
 
 from benchmarks.peers import PeerScheduler
-from benchmarks.races import Contestant, Race, Report, ratios
+from benchmarks.races import SIZES, Contestant, Race, Report, ratios
 from tocsin import IntervalTrigger
 from tocsin.clock import SystemClock
 from tocsin.convert import edge_of
@@ -29,12 +29,14 @@ from tocsin.job import Job
 from tocsin.stores.shared import SharedJobStore
 from tocsin.testing import FakeScheduler
 
-JOBS = 10_000
-STORED = 100_000
+JOBS = min(10_000, max(SIZES))
+STORED = min(100_000, max(SIZES))
 BATCH = 100
 #: So many jobs APScheduler's store gets to add and to claim.
 PEER_JOBS = 500
 DUE = 10
+#: A wake-up is measured with all stored jobs, and with such parts of them.
+PARTS = (100, 10, 1)
 HOUR = timedelta(hours=1)
 EDGE = edge_of(timezone.utc)
 OURS, THEIRS, RAW = "tocsin", "APScheduler", "raw"
@@ -59,8 +61,8 @@ class Contest:
     raw: Callable[[Sequence[str]], Callable[[Sequence[str], int], object]]
     raw_ratio: float
     fill: Callable[[Any, Sequence[PeerJob]], object] | None = None
-    #: So many jobs APScheduler's store has at a wake-up.
-    peer_stored: int = STORED
+    #: The part of tocsin's jobs that APScheduler's store has at a wake-up.
+    peer_part: int = 1
 
 
 class Ours:
@@ -189,7 +191,7 @@ def adding(contest: Contest, race: Race, report: Report) -> None:
             },
             rounds=3,
         )
-    name = f"{contest.name}: adding 10,000 jobs: {THEIRS} / {OURS}"
+    name = f"{contest.name}: adding {JOBS:,} jobs: {THEIRS} / {OURS}"
     report.figure(name, ratios(times, THEIRS, OURS), at_least=20)
 
 
@@ -214,15 +216,17 @@ def claiming(contest: Contest, race: Race, report: Report) -> None:
             },
             rounds=5,
         )
-    name = f"{contest.name}: claiming and advancing 10,000 due jobs: {THEIRS} / {OURS}"
+    name = f"{contest.name}: claiming and advancing {JOBS:,} due jobs: {THEIRS} / {OURS}"
     report.figure(name, ratios(times, THEIRS, OURS), at_least=20)
 
 
-def waking_up(contest: Contest, race: Race, report: Report) -> None:
-    """Wake up once with 100,000 jobs, of which 10 are due."""
+def waking_up(contest: Contest, part: int, race: Race, report: Report) -> None:
+    """Wake up once with so big a part of the 100,000 jobs, of which 10 are due."""
+    stored = STORED // part
+    peers_stored = stored // contest.peer_part
     with both(contest) as (ours, theirs):
         now = datetime.now(timezone.utc)
-        mine, peers = ours.jobs(STORED, now + HOUR), theirs.jobs(contest.peer_stored, now + HOUR)
+        mine, peers = ours.jobs(stored, now + HOUR), theirs.jobs(peers_stored, now + HOUR)
         for number in range(DUE):
             mine[number]._next_run = EDGE.instant(now - HOUR)
             peers[number].next_run_time = now - HOUR
@@ -245,8 +249,12 @@ def waking_up(contest: Contest, race: Race, report: Report) -> None:
             },
             rounds=7,
         )
-    name = f"{contest.name}: a wake-up, 100,000 jobs, 10 due: {THEIRS} / {OURS}"
-    report.figure(name, ratios(times, THEIRS, OURS), at_least=50)
+    found = ratios(times, THEIRS, OURS)
+    name = f"{contest.name}: a wake-up, {stored:,} jobs, 10 due: {THEIRS} / {OURS}"
+    report.figure(name, found, at_least=50 if part == 1 else None)
+    report.point("cost-wake-up", "ratio", contest.name, stored, found)
+    report.point("cost-wake-up", contest.name, OURS, stored, times[OURS])
+    report.point("cost-wake-up", contest.name, THEIRS, peers_stored, times[THEIRS])
 
 
 def against_raw_writes(contest: Contest, race: Race, report: Report, rounds: int = 101) -> None:

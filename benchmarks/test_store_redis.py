@@ -66,8 +66,9 @@ def test_claiming(contest: Contest, race: Race, report: Report) -> None:
     stores.claiming(contest, race, report)
 
 
-def test_waking_up(contest: Contest, race: Race, report: Report) -> None:
-    stores.waking_up(contest, race, report)
+@pytest.mark.parametrize("part", stores.PARTS)
+def test_waking_up(contest: Contest, part: int, race: Race, report: Report) -> None:
+    stores.waking_up(contest, part, race, report)
 
 
 def test_against_raw_writes(contest: Contest, race: Race, report: Report) -> None:

@@ -18,7 +18,7 @@ from support.servers import ZooKeeper, ZooKeeperEnsemble
 
 from benchmarks import stores
 from benchmarks.races import Race, Report
-from benchmarks.stores import STORED, Contest, Theirs
+from benchmarks.stores import Contest, Theirs
 from tocsin.stores.zookeeper import ZooKeeperJobStore
 
 KINDS: dict[str, tuple[Any, float]] = {
@@ -73,7 +73,7 @@ def contest(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[C
             raw,
             ratio,
             fill,
-            peer_stored=STORED // 20,
+            peer_part=20,
         )
         client.stop()
         client.close()
@@ -87,8 +87,9 @@ def test_claiming(contest: Contest, race: Race, report: Report) -> None:
     stores.claiming(contest, race, report)
 
 
-def test_waking_up(contest: Contest, race: Race, report: Report) -> None:
-    stores.waking_up(contest, race, report)
+@pytest.mark.parametrize("part", stores.PARTS)
+def test_waking_up(contest: Contest, part: int, race: Race, report: Report) -> None:
+    stores.waking_up(contest, part, race, report)
 
 
 def test_against_raw_writes(contest: Contest, race: Race, report: Report) -> None:
