@@ -408,7 +408,7 @@ class LeadingStore(SharedJobStore):
         stray: list[Sequence[Op]] = []
         for (shard, lines), children in zip(had, names, strict=True):
             found = [next(pages).data for _ in shard.pages]
-            shard.page_bytes = sum(map(len, found))
+            shard.weigh_pages(found)
             shard.apply_lines(page.replace(b"\n", b",") for page in found)
             shard.apply_lines(lines)
             for entry in shard.entries.values():

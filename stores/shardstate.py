@@ -158,6 +158,17 @@ class Shard:
         """Tell whether as much was added to the pages as is in them."""
         return self.added_bytes + len(self.lines) > self.page_bytes + 16384
 
+    def weigh_pages(self, pages: Sequence[bytes]) -> None:
+        """Take note of how large the pages are: those that were written together are the first.
+
+        They have the same version in their names. Or each leader would think anew that what was
+        added before it is the state, and let as much be added again.
+        """
+        versions = [path.rpartition("-")[0] for path in self.pages]
+        together = versions.count(versions[0]) if versions else 0
+        self.page_bytes = sum(map(len, pages[:together]))
+        self.added_bytes = sum(map(len, pages[together:]))
+
     def apply_lines(self, lines: Iterable[bytes]) -> None:
         """Have the entries be as lines of pages or of the log say, the last one for each job."""
         names = list(self.names)

@@ -442,6 +442,26 @@ def test_many_states_are_kept_in_pages(make: Make, client: KazooClient) -> None:
     assert left == 6000 - 2100
 
 
+def test_pages_do_not_grow_with_the_number_of_leaders(make: Make, client: KazooClient) -> None:
+    store: Any = make(shards=1)
+    store.add_jobs([job(f"{number}", -1) for number in range(30)], False)
+
+    def stored() -> int:
+        folder = "/tocsin/shards/00/pages"
+        return sum(len(client.get(f"{folder}/{name}")[0]) for name in client.get_children(folder))
+
+    sizes = []
+    for _ in range(40):
+        store._doubt(list(store._led.values()))  # as if another one led it from now on
+        for _ in range(3):
+            jobs = store.claim(SystemClock().now(), 1000)
+            held = store.advance([(each, each._next_run, each._next_run + 1) for each in jobs])
+            assert held == [True] * 30
+            assert all(store._settle(store._member, [each._handle for each in jobs]))
+        sizes.append(stored())
+    assert max(sizes) < 50_000
+
+
 def test_servers_that_read_one_node_at_a_time(make: Make) -> None:
     store: Any = make()
     store._tree._asks_many = False
