@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -32,10 +33,38 @@ class Account:
     lateness: dict[Run, float] = field(default_factory=dict)
     by_process: Counter[int] = field(default_factory=Counter)
     ready: float = float("inf")
+    kills: list[float] = field(default_factory=list)
 
-    def worst_lateness(self) -> float:
-        """Say how late a run began at the worst, of those that were due when a member was there."""
-        return max(late for run, late in self.lateness.items() if run[1] / _SECOND >= self.ready)
+    def late(self, share: float = 1.0) -> float:
+        """Say how late runs began, of those that were due when a member was there.
+
+        So late began, at most, that share of them: all, or 0.99 for what one of a hundred exceeds.
+        """
+        found = sorted(
+            late for run, late in self.lateness.items() if run[1] / _SECOND >= self.ready
+        )
+        return found[min(int(share * len(found)), len(found) - 1)]
+
+    def overdue(self, lease: float, patience: float) -> float:
+        """Say how many seconds a run began too late, at the worst; negative if none did.
+
+        A run begins within ``patience`` seconds from when it is due; or, when a member is killed
+        before that, from when its lease has ended; and so on, when the next one, that may have
+        taken over by then, is killed as well.
+        """
+        worst = -float("inf")
+        kills = sorted(self.kills)
+        for (_, instant), late in self.lateness.items():
+            due = instant / _SECOND
+            if due < self.ready:
+                continue
+            latest = due + patience
+            for kill in kills[bisect_left(kills, due - lease - patience) :]:
+                if kill > min(latest, due + late):
+                    break
+                latest = max(latest, kill + lease + patience)
+            worst = max(worst, due + late - latest)
+        return worst
 
     def doubled(self) -> list[Run]:
         """List the runs that were started more than once."""
@@ -70,13 +99,14 @@ class Cluster:
     def spawn(self, **options: Any) -> subprocess.Popen[bytes]:
         """Start another member, and wait until it is ready."""
         options = {**self.options, **options}
+        offset = self.path.stat().st_size
         process = subprocess.Popen(
             [sys.executable, str(_MEMBER), str(self.path), json.dumps(options)],
             stderr=self._errors,
             env={**os.environ, "PYTHONPATH": str(_MEMBER.parent.parent)},
         )
         self.members.append(process)
-        self.wait(lambda text: f" {process.pid} READY " in text, 60)
+        self._wait_for(f" {process.pid} READY ", offset, 60)
         return process
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
@@ -84,6 +114,8 @@ class Cluster:
         process.send_signal(signal.SIGKILL)
         process.wait()
         self.members.remove(process)
+        with self.path.open("a") as file:
+            file.write(f"{time.time()} {process.pid} KILLED - 0\n")
 
     def stop(self) -> None:
         """Have all members stop in an orderly way."""
@@ -111,17 +143,19 @@ class Cluster:
 
     def wait_for_runs(self, process: subprocess.Popen[bytes], seconds: float) -> None:
         """Wait until a member has started a run from now on."""
-        offset = self.path.stat().st_size
-        told = f" {process.pid} JOB_STARTED "
+        self._wait_for(f" {process.pid} JOB_STARTED ", self.path.stat().st_size, seconds)
+
+    def _wait_for(self, told: str, offset: int, seconds: float) -> None:
+        """Wait until the ledger, of many megabytes, says something beyond an offset."""
         end = time.monotonic() + seconds
-        while True:
-            with self.path.open() as file:
+        with self.path.open() as file:
+            while True:
                 file.seek(offset)
                 if told in file.read():
                     return
-            if time.monotonic() > end:
-                pytest.fail(f"no run of process {process.pid} within {seconds} s\n{self.errors()}")
-            time.sleep(0.05)
+                if time.monotonic() > end:
+                    pytest.fail(f"no{told}within {seconds} s\n{self.errors()}")
+                time.sleep(0.05)
 
     def errors(self) -> str:
         """Give the last that members have logged."""
@@ -142,6 +176,8 @@ class Cluster:
                 account.executed[run] += 1
             elif event == "JOB_LOST":
                 account.lost[run] += 1
+            elif event == "KILLED":
+                account.kills.append(float(at))
             else:
                 account.others[event] += 1
                 if event == "READY":

@@ -1,6 +1,7 @@
 """Schedulers that share a store, killed, stopped and cut off: what their ledger must say.
 
-``TOCSIN_FAULTS=long`` has the long form run, as ``make test-faults`` does.
+``TOCSIN_FAULTS=long`` has the long form run, as ``make test-faults`` does. It bounds how late runs
+begin, and wants a machine that has nothing else to do.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ _LEASE = 3.0
 _PERIOD = 1_000_000
 _JOBS = 1000 if long_form() else 200
 _KILLS = 100 if long_form() else 4
-#: How late a run may start whose scheduler has died: the lease plus this, in seconds. The gate has
-#: other things to do meanwhile; there only a take-over that does not come is found.
+#: How late a run may start besides what is left of a dead scheduler's lease, in seconds. The gate
+#: has other things to do meanwhile; there only a take-over that does not come is found.
 _TAKE_OVER = 2.0 if long_form() else 15.0
+#: Up to so many seconds between two kills: in half of the cases the scheduler that has taken over
+#: may be killed before it has caught up, in the others it mostly has the time.
+_PAUSES = (1.0, 10.0) if long_form() else (1.0,)
 STORES = ("sqlite", "postgresql", "redis", "zookeeper")
 
 
@@ -96,6 +100,15 @@ def settle_down(cluster: Cluster) -> Account:
     return cluster.account()
 
 
+def tell(account: Account) -> None:
+    """Print what the figures of a test are, which pytest shows with ``-rP``."""
+    print(
+        f"{len(account.started)} runs, {len(account.doubled())} doubled, {len(account.lost)} lost,"
+        f" {len(account.kills)} kills; began late by"
+        + "".join(f" {account.late(share):.2f} s ({share:.0%})" for share in (0.5, 0.9, 0.99, 1.0))
+    )
+
+
 def check_nothing_else(account: Account) -> None:
     """No run was skipped, coalesced or failed."""
     assert set(account.others) <= {"READY", "DONE"}
@@ -134,13 +147,15 @@ def test_members_are_killed(cluster: Cluster, options: dict[str, Any], repeat: b
     for _ in range(_KILLS):
         victim = chance.choice(cluster.members)
         cluster.wait_for_runs(victim, 30)
-        time.sleep(chance.random())
+        time.sleep(chance.random() * chance.choice(_PAUSES))
         cluster.kill(victim)
         cluster.spawn()
     account = settle_down(cluster)
     assert len(account.by_process) >= 3
+    tell(account)
     CHECKS[repeat](account)
-    assert account.worst_lateness() <= _LEASE + _TAKE_OVER
+    assert account.overdue(_LEASE, _TAKE_OVER) <= 0
+    assert account.late(0.99) <= _LEASE + _TAKE_OVER
 
 
 @pytest.mark.timeout(600)
@@ -173,7 +188,7 @@ def test_the_clocks_of_members_differ(
     assert account.lost == {}
     # In time by the true clock, and not by the wrong one.
     assert min(account.lateness.values()) > -1
-    assert account.worst_lateness() <= _TAKE_OVER + _LEASE
+    assert account.late() <= _TAKE_OVER + _LEASE
 
 
 @pytest.mark.timeout(1800)

@@ -25,7 +25,8 @@ def test_all_is_well(tmp_path: Path) -> None:
     check_at_most_once(account)
     check_at_least_once(account)
     assert account.expected(_PERIOD) == {("job", time * _PERIOD) for time in range(6)}
-    assert account.worst_lateness() == 0.25
+    assert account.late() == 0.25
+    assert account.overdue(lease=3, patience=2) == 0.25 - 2
     assert account.by_process == {7: 8}
 
 
@@ -65,3 +66,34 @@ def test_a_loss_that_is_reported_twice_is_seen(tmp_path: Path) -> None:
     account = ledger(tmp_path, [*_RUNS, ("JOB_LOST", 3), ("JOB_LOST", 3)]).account()
     with pytest.raises(AssertionError):
         check_at_most_once(account)
+
+
+def late(tmp_path: Path, seconds: float, *kills: float) -> float:
+    """Give by how much a run is overdue that was due at 10 s and began so many seconds later."""
+    cluster = Cluster(tmp_path, {})
+    began = f"{10 + seconds} 7 JOB_STARTED job {10 * _PERIOD}\n"
+    killed = "".join(f"{kill} 7 KILLED - 0\n" for kill in kills)
+    cluster.path.write_text(f"0.5 7 READY - 0\n{began}{killed}")
+    cluster.close()
+    return cluster.account().overdue(lease=3, patience=2)
+
+
+def test_a_run_that_began_late_is_seen(tmp_path: Path) -> None:
+    assert late(tmp_path, 2.5) == 0.5
+    # Whose member was killed before, or when it was to begin, but not so long ago.
+    assert late(tmp_path, 2.5, 9) == -1.5
+    assert late(tmp_path, 2.5, 4) == 0.5
+    assert late(tmp_path, 7, 11) == 1
+    # Whose next member was killed as well, but not when it should have begun by then.
+    assert late(tmp_path, 9, 11, 15) == -1
+    assert late(tmp_path, 9, 11, 17) == 3
+    assert late(tmp_path, 9, 12.5) == 7
+
+
+def test_the_share_of_runs_that_began_late_is_told(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, {})
+    runs = [f"{n + n / 100} 7 JOB_STARTED job {n * _PERIOD}\n" for n in range(1, 101)]
+    cluster.path.write_text("0.5 7 READY - 0\n" + "".join(runs))
+    cluster.close()
+    account = cluster.account()
+    assert [round(account.late(share), 2) for share in (0.5, 0.99, 1)] == [0.51, 1.0, 1.0]
