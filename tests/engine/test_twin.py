@@ -38,7 +38,7 @@ def test_without_its_source_the_engine_is_not_interpreted(
 ) -> None:
     before = in_use()
     monkeypatch.setattr(_twin, "_FOLDER", tmp_path)
-    with pytest.raises(ImportError, match="has no source in .*; unset TOCSIN_PURE") as caught:
+    with pytest.raises(ImportError, match=r"has no source in .*; unset TOCSIN_PURE") as caught:
         _twin.load_interpreted()
     assert caught.value.name == "tocsin.engine.civil"
     assert in_use() == before
