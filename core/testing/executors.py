@@ -82,7 +82,7 @@ def hold(folder: str, nap: Callable[[float], Any]) -> str:
 
 
 class ExecutorCompliance:
-    """The contract of executors. A subclass says how one is made, and pytest does the rest::
+    """The contract of executors. A subclass says how one is made, and pytest does the rest:
 
         from tocsin.testing import ExecutorCompliance
 

@@ -33,7 +33,7 @@ def other() -> None:
 
 
 class JobStoreCompliance:
-    """The contract of job stores. A subclass says how a store is made, and pytest does the rest::
+    """The contract of job stores. A subclass says how a store is made, and pytest does the rest:
 
         from tocsin.testing import JobStoreCompliance
 

@@ -59,7 +59,7 @@ class _KeepingExecutor(BaseExecutor):
 class SharedStoreCompliance:
     """The contract of stores that several schedulers share.
 
-    A subclass says how a store is opened and how a record is spoilt::
+    A subclass says how a store is opened and how a record is spoilt:
 
         class TestMyStore(SharedStoreCompliance):
             def make_store(self, **options):

@@ -19,7 +19,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class TriggerCompliance:
-    """The contract of triggers. A subclass says how one is made, and pytest does the rest::
+    """The contract of triggers. A subclass says how one is made, and pytest does the rest:
 
         from tocsin.testing import TriggerCompliance
 

@@ -35,6 +35,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert (site / "examples" / "schedule.toml.html").exists()
     reference = (site / "reference" / "triggers.html").read_text(encoding="utf-8")
     assert 'id="tocsin.CronTrigger.from_crontab"' in reference
+    assert "Whether the compiled engine is in use." in reference  # a comment, no docstring
 
 
 def test_the_reference_has_all_public_names() -> None:
