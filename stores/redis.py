@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
+from itertools import accumulate, repeat
 from secrets import token_hex
 from typing import Any, NoReturn
 
 from tocsin.callables import maybe_ref
 from tocsin.claims import Claim
+from tocsin.compact import encode
 from tocsin.convert import as_bool
 from tocsin.errors import ConflictingIdError, suggestion
 from tocsin.stores import redis_scripts as scripts
@@ -46,7 +48,6 @@ _OWN = [
     *("db", "jobs_key", "run_times_key", "url", "client", "replicas", "replica_timeout"),
     *_SHARED,
 ]
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _CONNECTION = signature(Redis.__init__).parameters
 #: Options that have no default to tell what their texts are to be turned into.
 _NUMBERS = ("socket_timeout", "socket_connect_timeout")
@@ -417,26 +418,25 @@ class RedisJobStore(RowJobStore):
         ids, texts = (
             part.decode() if part.isascii() else part for part in (parts[0], b"".join(parts[1:]))
         )
-        rows = []
-        columns = [numbers[column::5] for column in range(5)]
-        id_start = start = 0
-        for version, due, elsewhere, id_size, size in zip(*columns, strict=True):
-            id_end, end = id_start + id_size, start + size
-            job_id, record = _text(ids[id_start:id_end]), _text(texts[start:end])
-            id_start, start = id_end, end
-            rows.append(ClaimedRow(job_id, due, version, record, fence, elsewhere))
-        return present, rows
+        versions, times, counts, id_sizes, sizes = (numbers[column::5] for column in range(5))
+        found = zip(_cut(ids, id_sizes), times, versions, _cut(texts, sizes), repeat(fence), counts)
+        return present, list(map(ClaimedRow._make, found))
 
     def _advance_rows(self, member: str, entries: Sequence[Advance]) -> list[bool]:
         self._calls += 1
-        values: list[str] = []
-        known, token = -1, ""
-        for job_id, fence, due, times, record in entries:
-            if fence != known:
-                known, token = fence, _number_text(fence)
-            run_times = str(times[0]) if len(times) == 1 else ",".join(map(str, times))
-            values += (job_id, token, _instant(due), run_times, record or "")
-        packed = _packed(values)
+        ids, fences, due, times, records = zip(*entries, strict=True)
+        tokens: Any = list(map(_number_text, fences))
+        if len(set(fences)) == 1:  # as of all that were claimed at once
+            tokens = tokens[0]
+        packed = _packed(
+            [
+                ids,
+                tokens,
+                ["" if each is None else str(each) for each in due],
+                [str(each[0]) if len(each) == 1 else ",".join(map(str, each)) for each in times],
+                [record or "" for record in records] if any(records) else "",
+            ]
+        )
         return _digits(self._call(scripts.ADVANCE, member, self._calls, packed, again=True))
 
     def _release_row(self, job_id: str, fence: int, until: int) -> None:
@@ -617,7 +617,7 @@ def _number_text(number: int) -> str:
 
 
 def _packed(values: Sequence[Any]) -> bytes:
-    return _bytes(_encode(values))
+    return _bytes(encode(values))
 
 
 def _unpacked(answer: bytes) -> Any:
@@ -636,6 +636,13 @@ def _text(value: str | bytes) -> str:
         return value.decode(errors="surrogatepass")
     except UnicodeDecodeError:
         return value.decode(errors="replace")
+
+
+def _cut(texts: str | bytes, sizes: Sequence[int]) -> list[str]:
+    """Take apart texts that were put together; each is decoded alone where some are not ASCII."""
+    ends = list(accumulate(sizes))
+    parts = [texts[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return parts if isinstance(texts, str) else list(map(_text, parts))  # type: ignore[return-value]
 
 
 def _digits(told: bytes) -> list[bool]:

@@ -259,25 +259,38 @@ if #ids == 0 then
 end
 local stored, records, running = fetch(state, ids), fetch(jobs, ids), running_of(ids)
 local ends, fence = text(now + ARGV[3]), draw()
-local states, scores, head = {}, {}, {text(now), fence}
-for i, id in ipairs(ids) do
+local states, scores, head, sizes = {}, {}, {text(now), fence}, {}
+-- To write a number takes longer than to find it, and most are written many times.
+local function size_of(value)
+  local written = sizes[#value]
+  if not written then
+    written = tostring(#value)
+    sizes[#value] = written
+  end
+  return written
+end
+for i = 1, #ids do
+  local id = ids[i]
   local rest = string.sub(stored[i] or '', 17)
   if not string.find(rest, '^ %d+ %-?%d+$') then
     -- Lost or spoilt by others; somebody has to look at it nevertheless.
     rest = ' ' .. FREE .. ' ' .. text(tonumber(redis.call('ZSCORE', due, id)))
   end
-  local elsewhere = 0
+  local elsewhere = '0'
   if running[i] then
+    local count = 0
     for line in lines(running[i]) do
       local _, member = string.match(line, LINE)
-      elsewhere = elsewhere + (member == me and 0 or 1)
+      count = count + (member == me and 0 or 1)
     end
+    elsewhere = tostring(count)
   end
   local record = records[i] or ''
   records[i] = record
   states[2 * i - 1], states[2 * i] = id, fence .. rest
   scores[2 * i - 1], scores[2 * i] = ends, id
-  head[4 * i - 1], head[4 * i], head[4 * i + 1], head[4 * i + 2] = rest, elsewhere, #id, #record
+  local at = 4 * i
+  head[at - 1], head[at], head[at + 1], head[at + 2] = rest, elsewhere, size_of(id), size_of(record)
 end
 many('HSET', state, states)
 many('ZADD', due, scores)
@@ -293,14 +306,15 @@ answer[#answer + 1] = table.concat(records, '', first)
 return answer
 """)
 
-#: ARGV: member, the number of this call, and in one list of each entry its id, fence, next run
-#: time, times and record. Gives a digit for each entry, 1 if it was advanced. The same call may be
-#: made again.
+#: ARGV: member, the number of this call, and a list of columns: ids, fences (a text if all have the
+#: same one), next run times, times, and records (an empty text if there is none). Gives a digit for
+#: each entry, 1 if it was advanced. The same call may be made again.
 ADVANCE = Script(r"""
 local me, owner = ARGV[1], ' ' .. ARGV[1] .. ' ' .. ARGV[2] .. ' '
-local entries, ids, told = cjson.decode(ARGV[3]), {}, {}
-for i = 1, #entries / 5 do
-  ids[i], told[i] = entries[5 * i - 4], '0'
+local ids, fences, nexts, all_times, copies = unpack(cjson.decode(ARGV[3]))
+local same, told = type(fences) == 'string', {}
+for i = 1, #ids do
+  told[i] = '0'
 end
 -- Whoever was expelled would record runs that nobody looks after.
 if not redis.call('ZSCORE', members, me) then
@@ -308,9 +322,9 @@ if not redis.call('ZSCORE', members, me) then
 end
 local stored, running = fetch(state, ids), running_of(ids)
 local states, scores, recorded, kept, ended = {}, {}, {}, {}, {}
-for i, id in ipairs(ids) do
-  local _, mine, next, times, record = unpack(entries, 5 * i - 4, 5 * i)
-  local before = stored[i]
+for i = 1, #ids do
+  local id, mine, next, times = ids[i], same and fences or fences[i], nexts[i], all_times[i]
+  local record, before = copies == '' and '' or copies[i], stored[i]
   local held = before and string.sub(before, 1, 16) == mine
   if running[i] then
     local line, wanted = mine .. owner, ',' .. times .. ','
