@@ -43,7 +43,7 @@ class TestMongoDBJobStore(JobStoreCompliance):
 
     def make_store(self) -> MongoDBJobStore:
         return MongoDBJobStore(
-            "compliance", url=self.url, clock="scheduler", socketTimeoutMS=60_000
+            "compliance", url=self.url, clock="scheduler", lease=120, socketTimeoutMS=60_000
         )
 
 
