@@ -29,7 +29,7 @@ settings.register_profile("ci", max_examples=100, derandomize=True, database=Non
 settings.register_profile("thorough", max_examples=3000, **_COMMON)
 settings.register_profile(
     "mutation",
-    max_examples=12,
+    max_examples=25,
     derandomize=True,
     database=None,
     phases=[Phase.explicit, Phase.generate],

@@ -403,8 +403,8 @@ def test_cron_in_any_zone(
 @given(
     tz=jumps(),
     start=st.integers(-400, 20),
-    months=st.integers(0, 14),
-    days=st.integers(0, 40),
+    months=st.sampled_from((0, 0, 1, 2, 13)),
+    days=st.integers(0, 10) | st.just(40),
     time=st.integers(0, DAY - 1),
     last=st.none() | st.integers(0, 20),
 )

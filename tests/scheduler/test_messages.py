@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tocsin import IntervalTrigger
+from tocsin import AndTrigger, IntervalTrigger
 from tocsin.events import (
     EVENT_JOB_BROKEN,
     EVENT_JOB_COALESCED,
@@ -18,12 +18,16 @@ from tocsin.events import (
     EVENT_JOB_MISSED,
     EVENT_JOB_REMOVED,
     EVENT_JOBSTORE_ERROR,
+    JobEvent,
 )
 from tocsin.executors import BaseExecutor
 from tocsin.job import Job
+from tocsin.loop import MOST_RUN_TIMES, MOST_SEARCHES, _most_run_times
 from tocsin.stores import MemoryJobStore
 from tocsin.testing import FakeClock, FakeScheduler
 from tocsin.triggers import BaseTrigger
+from tocsin.triggers.combining import MOST_STEPS
+from tocsin.triggers.limits import most_searches
 
 UTC = timezone.utc
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -60,6 +64,18 @@ class Shaky(MemoryJobStore):
 
     failing = False
     poll_interval = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given_back: list[tuple[str, int, Any]] = []
+
+    def release(self, job: Job, run_time: int, until: int) -> None:
+        self.given_back.append((job.id, run_time, until))
+        super().release(job, run_time, until)
+
+    def set_aside(self, job: Job, run_time: int, reason: str) -> None:
+        self.given_back.append((job.id, run_time, reason))
+        super().set_aside(job, run_time, reason)
 
     def claim(self, now: int, limit: int) -> list[Job]:
         if self.failing:
@@ -131,11 +147,12 @@ def add(scheduler: FakeScheduler, **options: Any) -> Job:
 
 
 def told(event: Any) -> tuple[Any, ...]:
-    """Give what an event has, with the text of an exception in its place."""
+    """Give what an event has beside its job and store, with the text of an exception."""
     found = {name: value for name, value in vars(event).items() if value is not None}
-    assert found.pop("alias", "shaky") == "shaky"
-    assert found.pop("jobstore", "shaky") == "shaky"
-    assert found.pop("job_id", "job") == "job"
+    if isinstance(event, JobEvent):
+        assert (found.pop("job_id"), found.pop("jobstore")) == ("job", "shaky")
+    else:
+        assert found.pop("alias") == "shaky"
     return tuple(repr(each) if isinstance(each, BaseException) else each for each in found.values())
 
 
@@ -155,6 +172,18 @@ def test_runs_that_are_coalesced(scheduler: FakeScheduler, events: list[Any], li
             ),
         )
     ]
+
+
+def test_runs_of_a_trigger_of_datetimes_are_coalesced(
+    scheduler: FakeScheduler, events: list[Any]
+) -> None:
+    trigger = Moody()
+    trigger.good = True
+    job = add(scheduler, trigger=trigger)
+    scheduler.clock.set_time(START + 3.5 * MINUTE)
+    scheduler.clock.advance(0)
+    assert [told(event) for event in events] == [(EVENT_JOB_COALESCED, ONE, THREE)]
+    assert job.next_run_time == START + 4 * MINUTE
 
 
 def test_runs_that_are_late(scheduler: FakeScheduler, events: list[Any], lines: Any) -> None:
@@ -260,7 +289,12 @@ def test_ctrl_c_tells_of_every_run_that_it_keeps_from_starting(
     ("longest", "waits"), [(600, [1, 2, 4, 8]), (3, [1, 2, 3, 3])], ids=["double", "at most"]
 )
 def test_a_job_that_cannot_be_computed(
-    scheduler: FakeScheduler, events: list[Any], lines: Any, longest: float, waits: list[int]
+    scheduler: FakeScheduler,
+    shaky: Shaky,
+    events: list[Any],
+    lines: Any,
+    longest: float,
+    waits: list[int],
 ) -> None:
     scheduler.jobstore_retry_interval = longest
     trigger = Moody()
@@ -269,6 +303,7 @@ def test_a_job_that_cannot_be_computed(
     add(scheduler, id="other", name="Other", trigger=(other := Moody()))
     other.good = True
     scheduler.clock.advance(MINUTE)
+    first = scheduler.clock.now()
     for wait in waits:
         assert events == []
         assert lines() == [
@@ -281,12 +316,15 @@ def test_a_job_that_cannot_be_computed(
             )
         ]
         assert job.next_run_time == ONE
-        scheduler.modify_job("other", name="Another", jobstore="shaky")
+        now = scheduler.clock.now()
+        assert shaky.given_back.pop() == ("job", first, now + wait * 1_000_000)
+        scheduler.pause_job("other", "shaky")
         assert not scheduler.health()["ok"]  # a change of another job mends nothing
         scheduler.clock.advance(wait - 0.001)
         assert lines() == []
         scheduler.clock.advance(0.001)
     assert [told(event) for event in events] == [(EVENT_JOB_BROKEN, "RuntimeError: no idea")]
+    assert shaky.given_back == [("job", first, "RuntimeError: no idea")]
     ((level, line),) = lines()
     assert level == "ERROR"
     assert line.endswith(
@@ -295,8 +333,17 @@ def test_a_job_that_cannot_be_computed(
     )
     health = scheduler.health()
     assert (health["failing_jobs"], [each["id"] for each in health["broken_jobs"]]) == ([], ["job"])
-    scheduler.modify_job("other", name="Yet another", jobstore="shaky")
+    scheduler.resume_job("other", "shaky")
     assert scheduler.health()["broken_jobs"] == health["broken_jobs"]
+
+
+@pytest.mark.parametrize("change", ["pause_job", "remove_job"])
+def test_a_job_that_is_changed_is_in_no_trouble(scheduler: FakeScheduler, change: str) -> None:
+    add(scheduler, trigger=Moody())
+    scheduler.clock.advance(MINUTE)
+    assert not scheduler.health()["ok"]
+    getattr(scheduler, change)("job", "shaky")
+    assert scheduler.health()["ok"]
 
 
 @pytest.mark.parametrize(
@@ -368,3 +415,17 @@ def test_once_a_backlog_is_handed_over_too_many_instances_are_skipped_again(
     assert events == []
     scheduler.clock.advance(MINUTE)
     assert [told(event) for event in events] == [(EVENT_JOB_MAX_INSTANCES, [START + 1501 * MINUTE])]
+
+
+def test_a_trigger_that_searches_long_gives_few_run_times_at_once() -> None:
+    every_minute = IntervalTrigger(minutes=1, start_date=ONE, timezone=UTC)
+    one = AndTrigger([every_minute])
+    for trigger, searches, most in (
+        (every_minute, 1, MOST_RUN_TIMES),
+        (one, MOST_STEPS, MOST_SEARCHES // MOST_STEPS),
+        (AndTrigger([one]), MOST_STEPS**2, 1),
+        (IntervalTrigger(microseconds=5, start_date=ONE), None, MOST_RUN_TIMES),
+    ):
+        if searches is not None:
+            assert most_searches(trigger) == searches
+        assert _most_run_times(trigger) == most
