@@ -17,6 +17,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     cast,
+    column,
     delete,
     func,
     insert,
@@ -63,8 +64,11 @@ class PostgreSQL(Database):
         name = f"{meta.schema or ''}.{meta.name}"
         self._channel = f"tocsin_{sha1(name.encode(), usedforsecurity=False).hexdigest()[:16]}"
 
+        # Where a row is takes no index to find, and is never looked for in all of the table (but
+        # by PostgreSQL 11 and older). A row that others have moved on since we looked is not found.
+        place: ColumnElement[Any] = column("ctid", _selectable=jobs)
         due = (
-            select(jobs.c.id)
+            select(place)
             .where(jobs.c.due_at <= self.now)
             .order_by(jobs.c.due_at)
             .limit(bindparam("limit", type_=BigInteger))
@@ -74,7 +78,7 @@ class PostgreSQL(Database):
         until = self.now + bindparam("lease", type_=BigInteger)
         claimed = (
             update(jobs)
-            .where(jobs.c.id == due.c.id)
+            .where(place == due.c.ctid)
             .values(fence=jobs.c.fence + 1, due_at=until)
             .returning(
                 jobs.c.id,
@@ -221,7 +225,9 @@ class PostgreSQL(Database):
     ) -> tuple[int, list[ClaimedRow]]:
         values = {"me": member, "lease": lease, "limit": limit, **self.at(now)}
         found = connection.execute(self.claim_due, values).all()
-        return found[0][0], [ClaimedRow(*row[1:]) for row in found if row[1] is not None]
+        if found[0][1] is None:
+            return found[0][0], []
+        return found[0][0], [ClaimedRow(*row[1:]) for row in found]
 
     def advance(
         self, connection: Connection, member: str, entries: Sequence[Advance]
@@ -266,10 +272,18 @@ def _row_arrays(rows: Sequence[Row]) -> dict[str, str]:
 def _arrays(names: Sequence[str], rows: Sequence[Any]) -> dict[str, str]:
     """Write the columns of rows as arrays, in PostgreSQL's form: drivers take long for that."""
     columns = zip(*rows, strict=True)
-    return {
-        f"all_{name}": f"{{{','.join(map(_element, column))}}}"
-        for name, column in zip(names, columns, strict=True)
-    }
+    return {f"all_{name}": _array(values) for name, values in zip(names, columns, strict=True)}
+
+
+def _array(values: Sequence[str | int | None]) -> str:
+    kinds = set(map(type, values))
+    if kinds == {int}:
+        return f"{{{','.join(map(str, values))}}}"
+    if kinds == {str}:
+        text = '","'.join(values)  # type: ignore[arg-type]
+        if "\\" not in text and text.count('"') == 2 * (len(values) - 1):
+            return f'{{"{text}"}}'
+    return f"{{{','.join(map(_element, values))}}}"
 
 
 def _element(value: str | int | None) -> str:
