@@ -198,6 +198,8 @@ class SQLAlchemyJobStore(RowJobStore):
 
     def after_fork(self) -> None:
         """Forget, in a forked child, the connections and the member of its parent."""
+        if self._stop is not None:
+            self._stop.close()  # a copy: while one is open, the parent's listener goes on
         super().after_fork()
         self._engine.dispose(close=False)
         self._connect()
