@@ -45,11 +45,14 @@ def obj_to_ref(obj: Any) -> str:
     Raises ValueError, with what to do, for what has no such name: a lambda, a nested function,
     a partial, an instance.
     """
+    name: Any
+    module: Any
     if type(obj) is FunctionType:
         # What the rest would find of nearly all functions, at a quarter of its cost.
-        found = modules.get(obj.__module__)
-        if type(found) is ModuleType and found.__dict__.get(obj.__qualname__) is obj:
-            return f"{obj.__module__}:{obj.__qualname__}"
+        module, name = obj.__module__, obj.__qualname__
+        found = modules.get(module)
+        if type(found) is ModuleType and found.__dict__.get(name) is obj:
+            return f"{module}:{name}"
     if isinstance(obj, partial):
         raise ValueError(f"{obj!r} is a partial: give the function itself, and args and kwargs")
     name = getattr(obj, "__qualname__", None)
