@@ -85,8 +85,11 @@ def main() -> int:
     parser.add_argument("--python", help="an interpreter that has BASE installed already")
     options = parser.parse_args()
     ready = nullcontext(options.python) if options.python else installed(options.base)
-    with ready as python:
-        report = race(python, options.jobs, options.rounds)
+    try:
+        with ready as python:
+            report = race(python, options.jobs, options.rounds)
+    except subprocess.CalledProcessError as error:
+        parser.exit(2, f"could not build {options.base}: {error}\n")
     found = [each for each in report.figures if worse(each, options.tolerance)]
     print(
         f"this version / {options.base}: median and quartiles, of at most 1 + {options.tolerance:g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -16,23 +17,31 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(not tocsin.COMPILED, reason="compares compiled engines")
 
 
-def compare(tolerance: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
-    """Compare this version with itself, so roughly that it takes no time."""
-    options = ["--python", python, "--rounds", "3", "--jobs", "100", "--tolerance", tolerance]
+def compare(
+    tolerance: str, *base: str, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Compare this version with another, so roughly that it takes no time."""
+    options = ["--rounds", "3", "--jobs", "100", "--tolerance", tolerance]
     return subprocess.run(
-        [sys.executable, "-m", "benchmarks.compare", *options, "itself"],
+        [sys.executable, "-m", "benchmarks.compare", *options, *base],
         cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(folder)} if folder else None,
         capture_output=True,
         text=True,
         check=False,
     )
 
 
+def installed(python: str | Path) -> list[str]:
+    """Give the arguments for an installation that is there already."""
+    return ["--python", str(python), "another"]
+
+
 def test_nothing_is_worse_than_what_is_tolerated() -> None:
-    done = compare("1e9")
+    done = compare("1e9", *installed(sys.executable))
     assert done.returncode == 0, done.stderr
     head, *lines = done.stdout.splitlines()
-    assert head.startswith("this version / itself: median and quartiles")
+    assert head.startswith("this version / another: median and quartiles")
     steps = [re.match(r"(.*?)\s{2,}[\d.e+-]+ +[\d.e+-]+ to [\d.e+-]+$", each) for each in lines]
     assert [step and step[1] for step in steps] == [
         "engine: next fire time",
@@ -49,7 +58,7 @@ def test_nothing_is_worse_than_what_is_tolerated() -> None:
 
 
 def test_what_is_worse_fails() -> None:
-    done = compare("-1")  # a ratio of 0 at most
+    done = compare("-1", *installed(sys.executable))  # a ratio of 0 at most
     assert done.returncode == 1
     assert done.stdout.count("WORSE") == 10
     assert done.stderr == "10 worse than is tolerated\n"
@@ -63,9 +72,30 @@ def test_what_the_other_version_cannot_do_is_left_out(tmp_path: Path) -> None:
         f'exec {sys.executable} "$@"\n'
     )
     python.chmod(0o755)
-    done = compare("1e9", str(python))
+    done = compare("1e9", *installed(python))
     assert done.returncode == 0, done.stderr
     assert "heap" not in done.stdout
     assert done.stdout.count("scheduler 100") == 5
     assert done.stderr.startswith("not compared: ")
     assert "no heap" in done.stderr
+
+
+@pytest.mark.packaging
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
+def test_a_commit_is_built_and_put_away(tmp_path: Path) -> None:
+    done = compare("1e9", "HEAD", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("this version / HEAD: ")
+    assert "scheduler 100: memory of a job" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+    trees = subprocess.check_output(["git", "-C", str(ROOT), "worktree", "list"], text=True)
+    assert str(tmp_path) not in trees
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
+def test_there_is_no_such_commit() -> None:
+    done = compare("1e9", "no-such-commit")
+    assert done.returncode == 2
+    assert "invalid reference: no-such-commit" in done.stderr
+    assert "Traceback" not in done.stderr
