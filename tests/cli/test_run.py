@@ -106,7 +106,8 @@ def test_running_jobs_are_cut_off(run: Callable[..., Running], how: str) -> None
     if how == "second signal":
         running.signal(signal.SIGINT)
     assert running.end() == 3
-    assert running.records[-1]["cut_off"] == 1
+    (stopped,) = running.of("stopped")
+    assert stopped["cut_off"] == 1
     shell, child = map(int, output["line"].split())
     until(lambda: not is_alive(shell) and not is_alive(child))
 
