@@ -55,13 +55,15 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
-def run(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, *command: str | Path, patience: float = 60
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", *command],
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience,
         check=False,
     )
 
@@ -90,7 +92,7 @@ def test_a_plugin_passes_its_suite(page: Path, tmp_path: Path) -> None:
         file = re.match(r"# (\w+\.py)\n", block)
         assert file, block
         (tmp_path / file[1]).write_text(block)
-    done = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    done = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", patience=250)
     assert done.returncode == 0, done.stdout + done.stderr
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None
