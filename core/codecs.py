@@ -35,6 +35,7 @@ MOST_TRIGGERS = 1024
 #: The fewest bytes of a key.
 SHORTEST_KEY = 16
 
+_decode = json.JSONDecoder().decode
 _SIGNED = ("$", "key", "mac", "value")
 
 
@@ -108,7 +109,7 @@ class Codec(Form):
             raise ValueError(f"a record is a text, not {shown(text)}")
         self._check_size(text)
         try:
-            record = json.loads(text if isinstance(text, str) else text.decode())
+            record = _decode(text if isinstance(text, str) else text.decode())
         except ValueError as error:
             raise ValueError(f"the record is no JSON: {str(error)[:200]}") from error
         except RecursionError:

@@ -18,7 +18,7 @@ from tocsin.callables import bound_instance, obj_to_ref
 from tocsin.compact import encode, quoted
 from tocsin.job import LONGEST_GRACE, Job, Rules, checked_kwargs, undefined
 from tocsin.triggers.base import BaseTrigger, Trigger
-from tocsin.values import STANDARD, Values, checked, checked_text, fault, member, shown
+from tocsin.values import STANDARD, Values, checked, checked_text, fault, is_plain, member, shown
 
 __all__ = ["dump", "from_record", "load", "to_record"]
 
@@ -193,16 +193,14 @@ def from_record(record: object, form: Form = PLAIN) -> Job:
         form.read_trigger(record["trigger"]),
         tuple(
             [
-                each
-                if type(each) is str and each.isascii()
-                else form.read_argument(job_id, n, each)
+                each if is_plain(each) else form.read_argument(job_id, n, each)
                 for n, each in enumerate(args)
             ]
         ),
         checked_kwargs(
             {
                 checked_text(key, "a name of kwargs"): each
-                if type(each) is str and each.isascii()
+                if is_plain(each)
                 else form.read_argument(job_id, key, each)
                 for key, each in kwargs.items()
             }
