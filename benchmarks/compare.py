@@ -66,8 +66,8 @@ def race(python: str, jobs: int, rounds: int) -> Report:
                     report.figure(f"{name}: {step}", divide(times["ours"], times["base"]))
         except NoSuchStep as error:
             print(f"not compared: {error}", file=sys.stderr)
-    ours, base = (measure_memory(OURS, jobs, python=each) for each in (sys.executable, python))
-    report.figure(f"scheduler {jobs}: memory of a job", [ours / base])
+    ratio = measure_memory(OURS, jobs) / measure_memory(OURS, jobs, python=python)
+    report.figure(f"scheduler {jobs}: memory of a job", [ratio])
     return report
 
 

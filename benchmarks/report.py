@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.plots import PLOTS, Lines, digest, draw
+from benchmarks.plotting import PLOTS, Lines, digest, draw
 from benchmarks.suites import SUITES
 
 HERE = Path(__file__).parent

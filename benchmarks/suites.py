@@ -23,7 +23,7 @@ class Suite:
 
     title: str
     modules: tuple[str, ...]
-    #: What is shown of it beside the table; see `plots.py`.
+    #: What is shown of it beside the table; see `plotting.py`.
     plots: tuple[str, ...] = ()
 
 

@@ -154,7 +154,7 @@ def test_a_result_has_a_date_and_a_suite(results: Path, tmp_path: Path) -> None:
 
 def test_every_module_of_benchmarks_is_in_one_suite() -> None:
     program = (
-        "from benchmarks.suites import SUITES; from benchmarks.plots import PLOTS;"
+        "from benchmarks.suites import SUITES; from benchmarks.plotting import PLOTS;"
         "print(*(each for suite in SUITES.values() for each in suite.modules), end=';');"
         "print(*(each for suite in SUITES.values() for each in suite.plots), end=';');"
         "print(*PLOTS)"

@@ -83,7 +83,7 @@ def draw(name: str, lines: Lines, source: str, file: Path) -> None:
     panels = sorted(lines, key=lambda panel: panel == "ratio")
     columns = min(len(panels), 4)
     rows = -(-len(panels) // columns)
-    style = {
+    style: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": "tocsin",
         "font.family": "sans-serif",
@@ -110,7 +110,7 @@ def _panel(ax: Any, plot: Plot, panel: str, lines: Mapping[str, Sequence[Sequenc
     """Draw the medians as lines, and the quartiles as bands around them."""
     others = iter(OTHERS * (1 + len(lines) // len(OTHERS)))
     for line, points in lines.items():
-        xs, medians, lows, highs = zip(*sorted(points), strict=True)
+        xs, medians, lows, highs = zip(*sorted(points, key=lambda point: point[0]), strict=True)
         if plot.x_ticks:
             xs = tuple(plot.x_ticks.index(x) for x in xs)
         colour = COLOURS.get(line) or next(others)
