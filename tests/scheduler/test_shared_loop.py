@@ -43,6 +43,7 @@ class Shared(MemoryJobStore):
         self.elsewhere = 0
         self.orphans: list[Recovered] = []
         self.asked: list[int] = []
+        self.recorded: list[dict[str, Sequence[int]]] = []
         self.settled: list[str] = []
         self.delayed: list[str] = []
 
@@ -61,6 +62,10 @@ class Shared(MemoryJobStore):
         self.asked.append(now)
         found, self.orphans = self.orphans, []
         return found
+
+    def advance(self, claims: Any, times: Any = ()) -> list[bool]:
+        self.recorded.append(dict(times))
+        return super().advance(claims, times)
 
     def settle(self, claim: Claim) -> None:
         self.settled.append(claim.job_id)
@@ -231,6 +236,25 @@ def test_found_runs_of_too_many_instances(
         assert events == [(EVENT_JOB_MAX_INSTANCES, "job", "shared", *moments)]
 
 
+@pytest.mark.parametrize(("coalesce", "right"), [(True, [TWO]), (False, [ONE, TWO])])
+def test_the_run_times_that_count_are_recorded_with_the_claim(
+    scheduler: FakeScheduler,
+    store: Shared,
+    keeping: Keeping,
+    coalesce: bool,
+    right: list[datetime],
+) -> None:
+    """For whoever takes the runs over; of a job with one run time the store knows it."""
+    add(scheduler, coalesce=coalesce)
+    scheduler.clock.set_time(TWO)
+    scheduler.clock.advance(0)
+    assert keeping.given == [("job", right)]
+    assert store.recorded == [{"job": [int(each.timestamp()) * 1_000_000 for each in right]}]
+    keeping.release(scheduler.get_job("job"))
+    scheduler.clock.advance(MINUTE)
+    assert store.recorded[1:] == [{}]
+
+
 def test_instances_elsewhere_count(
     scheduler: FakeScheduler, store: Shared, keeping: Keeping, events: list[Any]
 ) -> None:
@@ -252,6 +276,15 @@ def test_a_claim_whose_runs_are_all_missed_is_settled(
     scheduler.clock.advance(0)
     assert events == [(EVENT_JOB_MISSED, "job", "shared", ONE)]
     assert (keeping.given, store.settled) == ([], ["job"])
+
+
+def test_a_claim_without_an_executor_is_settled(
+    scheduler: FakeScheduler, store: Shared, events: list[Any]
+) -> None:
+    add(scheduler, executor="absent")
+    scheduler.clock.advance(MINUTE)
+    assert events == [(EVENT_JOB_ERROR, "job", "shared", ONE)]
+    assert store.settled == ["job"]
 
 
 @pytest.mark.parametrize("repeat", [False, True])
