@@ -568,6 +568,10 @@ def test_the_search_ends_with_the_calendar(once: bool) -> None:
     late = midnight(last) + 23 * 3600 * SECOND
     assert schedule.previous(2**60) == schedule.previous(late + 1) == late
     assert schedule.next(late - 1) == late
+    for hours in (1, 12, 30):  # on the day after the last, and on the next
+        after = late + hours * 3600 * SECOND
+        assert schedule.previous(after) == late
+        assert schedule.next(after) is None
     assert schedule.next(late) is None
     assert schedule.next(late + 40 * DAY * SECOND) is None
     yearly = cron(days=1 << 2, months=1 << 3, years=mask_of([1, 9999]), once=once)
