@@ -12,11 +12,13 @@ import doctest
 import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from tocsin import events
+from tocsin import CronTrigger, events
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -86,6 +88,7 @@ def test_the_blocks_of_a_page_run(
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.packaging  # once is enough: the suites are run on both engines elsewhere
 @pytest.mark.parametrize("page", PLUGINS, ids=name)
 def test_a_plugin_passes_its_suite(page: Path, tmp_path: Path) -> None:
     for block in blocks(page, "python"):
@@ -164,3 +167,32 @@ def test_every_line_of_the_log_that_is_quoted_is_in_the_code() -> None:
     assert len(quoted) >= 20
     known = logged()
     assert [line for line in quoted if line not in known] == []
+
+
+@pytest.mark.parametrize(
+    ("heading", "day", "form"),
+    [
+        ("The clock is set forward", "2024-03-31", "%H:%M"),
+        ("The clock is set back", "2024-10-27", "%H:%M%z"),
+    ],
+)
+def test_the_tables_of_changing_clocks_are_right(heading: str, day: str, form: str) -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    first, last = (
+        datetime.fromisoformat(f"{day} 0{hour}:00").replace(tzinfo=zone) for hour in (1, 4)
+    )
+    page = DOCS / "daylight-saving.md"
+    crontabs, once, literally = (column(page, heading, place) for place in (1, 2, 3))
+    assert len(crontabs) >= 3
+    for crontab, *answers in zip(crontabs, once, literally, strict=True):
+        if "April" in answers[0]:
+            continue
+        if answers[1] == "the same":
+            answers[1] = answers[0]
+        for dst, answer in zip(("exactly-once", "wall-clock"), answers, strict=True):
+            trigger = CronTrigger.from_crontab(crontab.strip("`"), timezone=zone, dst=dst)
+            fires = [moment.strftime(form) for moment in trigger.fire_times(first, last)]
+            told = re.findall(r"\d\d:\d\d(?:\+\d\d:\d\d)?", answer)
+            assert [
+                each.replace("+02:00", "+0200").replace("+01:00", "+0100") for each in told
+            ] == fires
