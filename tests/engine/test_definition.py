@@ -355,6 +355,16 @@ def test_the_order_of_questions_does_not_matter(tz: Jumps, data: st.DataObject) 
         assert (local * SECOND < segment.floor) == repeated
 
 
+@pytest.mark.parametrize("second", [0, 1, 1800, 3599])
+def test_a_table_that_starts_in_a_repeated_hour_knows_it(second: int) -> None:
+    """A first question has the table start two years before it."""
+    zone = Zone(Jumps(7200, [(0, 3600)]))
+    zone.at((second + 2 * YEAR) * SECOND)
+    segment = zone.at(second * SECOND)
+    assert (segment.offset, segment.floor) == (3600 * SECOND, 7200 * SECOND)
+    assert zone.reaching((second + 3600) * SECOND).offset == 7200 * SECOND
+
+
 @pytest.mark.parametrize("tz", [Jumps(0, [(0, 3600), (30 * DAY, 0), (60 * DAY, 7200)]), UTC])
 def test_segments_fill_all_of_time(tz: tzinfo) -> None:
     zone = Zone(tz)

@@ -65,8 +65,9 @@ class TableAndModel(RuleBasedStateMachine):
         for thing in added:
             self.enter(thing)
 
-    @rule(key=KEYS, instant=INSTANTS)
-    def put(self, key: str, instant: int | None) -> None:
+    @rule(data=st.data(), instant=INSTANTS)
+    def put(self, data: st.DataObject, instant: int | None) -> None:
+        key = data.draw(KEYS | st.sampled_from(sorted(self.entries)) if self.entries else KEYS)
         thing = Thing(key, instant)
         if key not in self.entries:
             with pytest.raises(KeyError):
