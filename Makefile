@@ -30,7 +30,8 @@ export PIP_ROOT_USER_ACTION := ignore
 # Targets share the virtual environment, and the tests the processors.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help build run services test lint test-pure test-compiled test-faults coverage bench mutation soak docs dist clean FORCE
+.PHONY: help build run services test lint test-pure test-compiled test-faults coverage bench \
+  bench-report bench-compare mutation soak docs dist clean FORCE
 
 help: ## List the targets and variables.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -103,7 +104,6 @@ coverage: services ## Measure what the tests cover of lines and branches, and ho
 bench: services ## Run the benchmarks, or some of their suites: make bench SUITES="engine heap".
 	$(RUN_COMPILED) $(BIN)/python -m benchmarks.suites --results "$(RESULTS)" $(SUITES)
 
-.PHONY: bench-report bench-compare
 bench-report: $(VENV)/tools ## Make benchmarks/REPORT.md of the results in benchmarks/results.
 	$(BIN)/python -m benchmarks.report
 

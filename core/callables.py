@@ -7,7 +7,7 @@ from functools import partial
 from importlib import import_module
 from inspect import CO_COROUTINE, CO_VARARGS, iscoroutinefunction, signature
 from sys import modules
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 
@@ -163,14 +163,19 @@ def check_arguments(
 
     Raises ValueError that names the argument. Callables without a signature pass.
     """
-    if type(func) is FunctionType and not kwargs:
+    plain: Any = func
+    given = len(args)
+    if type(func) is MethodType:
+        plain = func.__func__
+        given += 1
+    if type(plain) is FunctionType and not kwargs:
         # What `signature` would say of nearly all jobs, at a hundredth of its cost.
-        code = func.__code__
+        code = plain.__code__
         most = code.co_argcount
-        least = most - len(func.__defaults__ or ())
-        required = code.co_kwonlyargcount > len(func.__kwdefaults__ or ())
+        least = most - len(plain.__defaults__ or ())
+        required = code.co_kwonlyargcount > len(plain.__kwdefaults__ or ())
         unlimited = code.co_flags & CO_VARARGS
-        if least <= len(args) and (len(args) <= most or unlimited) and not required:
+        if least <= given and (given <= most or unlimited) and not required:
             return
     try:
         accepted = signature(func, follow_wrapped=False)

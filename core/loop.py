@@ -8,7 +8,7 @@ still held when it was advanced.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -166,6 +166,7 @@ class Loop:
             return
         steps = iter(zip(claims, store.advance(claims, several), strict=True))
         turns.append(("", len(claims)))
+        runs = None
         try:
             for (name, start), (_, end) in pairwise(turns):
                 executor = self.executors.get(name)
@@ -180,6 +181,8 @@ class Loop:
                     submit = getattr(type(executor), "submit_jobs", BaseExecutor.submit_jobs)
                     submit(executor, runs, refused)
         except BaseException as error:  # Ctrl-C: what is advanced already can't be started again
+            if runs is not None:
+                runs.close()
             for (job, run_time, following), holds in steps:
                 if holds:
                     moments = [job.moment(each) for each in several.get(job.id, [run_time])]
@@ -195,7 +198,7 @@ class Loop:
         several: Mapping[str, list[int]],
         full: Callable[[Job], bool] | None,
         now: int,
-    ) -> Iterator[tuple[Job, Sequence[datetime]]]:
+    ) -> Generator[tuple[Job, Sequence[datetime]], None, None]:
         """Go through the runs to start, and say of each job whose last one it was that it ended.
 
         ``full`` tells whether too many instances run elsewhere; None if there is no elsewhere.
@@ -215,7 +218,12 @@ class Loop:
             elif full is not None and full(job):
                 self._too_many(alias, job, moments)
             else:
-                yield job, moments
+                try:
+                    yield job, moments
+                except GeneratorExit:  # Ctrl-C in this run
+                    if following is None:
+                        self._finished(alias, job)
+                    raise
             if following is None:
                 self._finished(alias, job)
 

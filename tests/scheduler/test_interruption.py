@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tocsin import IntervalTrigger
-from tocsin.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED
+from tocsin.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_JOB_REMOVED
 from tocsin.testing import FakeScheduler
 
 
@@ -81,3 +81,22 @@ def test_before_the_jobs_are_advanced(scheduler: FakeScheduler) -> None:
     scheduler.wakeup()
     scheduler.clock.advance(0)
     assert sorted(kept) == [(name, EVENT_JOB_EXECUTED, None) for name in ("after", "before", "x")]
+
+
+def test_in_the_last_run_of_a_job(scheduler: FakeScheduler) -> None:
+    """Each job that will not run again is said to have ended, the interrupted one as well."""
+
+    def job(number: int) -> None:
+        if number == 0:
+            raise KeyboardInterrupt
+
+    kept = ended(scheduler)
+    removed: list[str] = []
+    scheduler.add_listener(lambda event: removed.append(event.job_id), EVENT_JOB_REMOVED)
+    for number in range(3):
+        scheduler.add_job(job, "date", run_date="2026-01-01 01:00", args=[number], id=str(number))
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.clock.advance(3600)
+    assert [each[0] for each in kept] == ["0", "1", "2"]
+    assert sorted(removed) == ["0", "1", "2"]
+    assert scheduler.get_jobs() == []

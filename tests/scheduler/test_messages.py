@@ -269,7 +269,9 @@ def test_ctrl_c_tells_of_every_run_that_it_keeps_from_starting(
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    scheduler.add_job(interrupted, "date", run_date=ONE, jobstore="shaky", id="interrupted")
+    scheduler.add_job(
+        interrupted, "date", run_date=ONE, jobstore="shaky", id="interrupted", name="Interrupted"
+    )
     add(scheduler, coalesce=False, end=TWO)
     scheduler.clock.set_time(TWO)
     with pytest.raises(KeyboardInterrupt):
@@ -280,6 +282,7 @@ def test_ctrl_c_tells_of_every_run_that_it_keeps_from_starting(
         (EVENT_JOB_REMOVED,),
     ]
     assert [line.rpartition(" at ")[2] for _, line in lines()] == [
+        'Removed job "Interrupted": its schedule has ended',
         "2026-03-01 00:01:00+00:00 could not be started: KeyboardInterrupt()",
         'Removed job "Job": its schedule has ended',
     ]
