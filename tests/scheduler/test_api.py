@@ -193,6 +193,7 @@ def test_combining_triggers_are_made_by_name(scheduler: FakeScheduler) -> None:
         ({"func": work, "args": [1, 2]}, ValueError, "too many positional arguments"),
         ({"func": work, "kwargs": {"third": 3}}, ValueError, "unexpected keyword argument 'third'"),
         ({"func": Worker.method}, ValueError, "missing a required argument: 'self'"),
+        ({"func": Worker().method, "args": [1]}, ValueError, "too many positional arguments"),
         ({"func": work, "id": 5}, TypeError, "id: a text is needed, not 5"),
         ({"func": work, "id": ""}, ValueError, "id: the text is empty"),
         ({"func": work, "name": 5}, TypeError, "name: a text"),
