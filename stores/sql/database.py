@@ -398,6 +398,14 @@ class Database:
     def renew(
         self, connection: Connection, member: str, now: int | None, lease: int
     ) -> tuple[int, bool]:
+        try:
+            return self._renew(connection, member, now, lease)
+        except IntegrityError:  # another thread of this member has begun its lease meanwhile
+            return self._renew(connection, member, now, lease)
+
+    def _renew(
+        self, connection: Connection, member: str, now: int | None, lease: int
+    ) -> tuple[int, bool]:
         with self.transaction(connection):
             present = self.time(connection, now)
             values = {"me": member, "until": present + lease}

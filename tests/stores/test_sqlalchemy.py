@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, update
+from sqlalchemy import create_engine, event, insert, select, update
 
 from tocsin.stores.base import BaseJobStore
 from tocsin.stores.shared import SharedJobStore
 from tocsin.stores.sqlalchemy import SQLAlchemyJobStore
-from tocsin.testing import JobStoreCompliance, SharedStoreCompliance
+from tocsin.testing import FakeScheduler, JobStoreCompliance, SharedStoreCompliance
 
 
 class TestSQLite(JobStoreCompliance):
@@ -80,3 +80,31 @@ class TestMariaDBShared(OnServer, Shared):
     server = "mariadb"
     announces = False
     make_store = Shared.make_store
+
+
+@pytest.mark.parametrize("server", ["postgresql", "mariadb"])
+def test_two_threads_begin_the_lease_of_one_member(
+    server: str, request: pytest.FixtureRequest
+) -> None:
+    """As when its scheduler and the thread that keeps the lease find at once that it is gone."""
+    tablename = f"jobs_{os.getpid()}_{next(_numbers)}"
+    store = SQLAlchemyJobStore(request.getfixturevalue(server).url, tablename=tablename)
+    engine = create_engine(request.getfixturevalue(server).url)
+    store.start(FakeScheduler(), "default")
+    members = store.tables.members
+    others = []
+
+    def be_first(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith(f"INSERT INTO {members.name}") and not others:
+            others.append(statement)
+            with engine.begin() as other:
+                other.execute(insert(members).values(name="me", expires_at=1))
+
+    with store._engine.connect() as connection:
+        event.listen(store._engine, "before_cursor_execute", be_first)
+        _, known = store._database.renew(connection, "me", None, 1_000_000)
+        rows = connection.execute(select(members).where(members.c.name == "me")).all()
+    assert (known, len(others), len(rows)) == (True, 1, 1)
+    assert rows[0].expires_at > 1
+    store.shutdown()
+    engine.dispose()
