@@ -231,6 +231,9 @@ def harness() -> Iterator[TwistedHarness]:
     harness = TwistedHarness()
     yield harness
     harness.close()
+    # The reactor waits for no thread that has nothing left to do but end.
+    for thread in set(threading.enumerate()) - before:
+        thread.join(PATIENCE)
     assert set(threading.enumerate()) <= before
 
 
