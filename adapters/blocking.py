@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from threading import Event, Thread, current_thread
+from time import monotonic
 from typing import Any
 
 from tocsin.scheduler import STATE_STOPPED, BaseScheduler
 
 __all__ = ["BlockingScheduler"]
+
+#: In seconds. Of a signal that comes as the main thread falls asleep, between Python's last look
+#: and the system's, Python hears when it wakes up.
+LONGEST_NAP = 5.0
 
 
 class BlockingScheduler(BaseScheduler):
@@ -37,12 +42,16 @@ class BlockingScheduler(BaseScheduler):
                 self._event.clear()
                 wait = self._process_jobs()
                 if self.state != STATE_STOPPED:
-                    # Never for ever: of a signal that comes as the main thread falls asleep,
-                    # between Python's last look and the system's, it hears when it wakes up.
-                    self._event.wait(self.longest_sleep if wait is None else wait)
+                    self._sleep(self.longest_sleep if wait is None else wait)
         finally:
             self._looping = None
             self._ended.set()
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait for so long, or to be woken."""
+        end = monotonic() + seconds
+        while (left := end - monotonic()) > 0 and not self._event.wait(min(left, LONGEST_NAP)):
+            pass
 
     def wakeup(self) -> None:
         """Have the scheduler look at its jobs as soon as it can; from any thread."""
