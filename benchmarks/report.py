@@ -2,8 +2,8 @@
 
     python -m benchmarks.report [--check] [--results FOLDER] [--output FOLDER]
 
-Of each suite the newest result counts; what a soak has written is none of a suite. Where two suites
-have a figure, as when one was split, the newer result has it. ``--check`` writes nothing, and fails
+Of each suite the newest result counts, and of each adapter the newest soak. Where two suites have a
+figure, as when one was split, the newer result has it. ``--check`` writes nothing, and fails
 if what is there is not what would be written.
 """
 
@@ -13,7 +13,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,18 @@ def newest(folder: Path) -> dict[str, Result]:
     return {name: found[name] for name in names}
 
 
+def soaks(folder: Path) -> list[Mapping[str, Any]]:
+    """Read the newest soak of each adapter, in the order of their names."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for file in folder.glob("*.json"):
+        data = json.loads(file.read_text())
+        if data.get("kind") == "soak":
+            other = found.get(data["adapter"])
+            if other is None or other["date"] < data["date"]:
+                found[data["adapter"]] = data
+    return [found[adapter] for adapter in sorted(found)]
+
+
 def figures(results: Mapping[str, Result]) -> dict[str, list[Mapping[str, Any]]]:
     """Give the figures of each suite, each figure once."""
     owner = {
@@ -138,15 +150,54 @@ def bounds(text: str) -> dict[str, str]:
     return {name: part.strip() for name, part in zip(parts[::2], parts[1::2], strict=True)}
 
 
+def soak_table(soaked: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Make a table of soaks: what was asked, whether all of it ran, how late, at what cost."""
+    columns = (
+        "Adapter",
+        "Jobs / runs a second / minutes",
+        "Runs expected / made",
+        "Lost / doubled / other",
+        "Late: p50 / p99 / p99.9 / most, ms",
+        "Of a processor",
+        "Memory at the start / armed / at the end, MB",
+        "Version, commit, day",
+    )
+    lines = [f"| {' | '.join(columns)} |", "|---|---|---|---|---|--:|---|---|"]
+    for each in soaked:
+        settings, runs, late = each["settings"], each["accounting"], each["lateness_ms"]["all"]
+        others = sum(runs[name] for name in ("stray", "not_started", "unannounced", "early"))
+        memory = (each["memory_bytes"][name] / 1e6 for name in ("start", "armed", "end"))
+        commit = each["commit_info"]["id"][:10]
+        cells = (
+            each["adapter"],
+            f"{settings['jobs']:,} / {settings['rate']:,.0f} / {settings['seconds'] / 60:g}",
+            f"{runs['expected']:,} / {runs['started']:,}",
+            f"{runs['lost']} / {runs['doubled']} / {others + sum(runs['troubles'].values())}",
+            " / ".join(f"{late[name]:.3g}" for name in ("p50", "p99", "p99.9", "max")),
+            f"{each['processor_share']:.2f}",
+            " / ".join(f"{size:,.0f}" for size in memory),
+            f"CPython {each['machine_info']['python_version']}, {commit}, {each['date'][:10]}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 class Report:
     """The text of the report, and the data of its plots."""
 
-    def __init__(self, results: Mapping[str, Result], said: Mapping[str, str]) -> None:
-        self.results, self.said = results, said
+    def __init__(
+        self,
+        results: Mapping[str, Result],
+        said: Mapping[str, str],
+        soaked: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        self.results, self.said, self.soaked = results, said, soaked
         self.figures = figures(results)
         #: By name, the lines and the source of each plot that there is.
         self.plots: dict[str, tuple[Lines, str]] = {}
-        self.text = "\n".join([HEAD, *self._targets(), *self._suites(), *self._across()])
+        self.text = "\n".join(
+            [HEAD, *self._targets(), *self._suites(), *self._across(), *self._soaks()]
+        )
 
     def _targets(self) -> list[str]:
         held = [each for found in self.figures.values() for each in found if each["verdict"]]
@@ -177,6 +228,11 @@ class Report:
                 source = "\n".join(f"{each.suite}: {each.source}" for each in results)
                 yield from self._plot(name, results, source)
                 yield from self._bounds(name)
+
+    def _soaks(self) -> Iterable[str]:
+        if self.soaked:
+            yield from ("## Soaks", "", *soak_table(self.soaked), "")
+            yield from self._bounds("soak")
 
     def _plot(self, name: str, results: Iterable[Result], source: str) -> Iterable[str]:
         if lines := lines_of(name, results):
@@ -219,7 +275,7 @@ def main() -> int:
     results = newest(options.results)
     if not results:
         parser.error(f"there is no result in {options.results}")
-    report = Report(results, bounds((HERE / "bounds.md").read_text()))
+    report = Report(results, bounds((HERE / "bounds.md").read_text()), soaks(options.results))
     if not options.check:
         report.write(options.output)
     elif stale := report.stale(options.output):

@@ -58,6 +58,23 @@ def write(
     (folder / f"{name}.json").write_text(json.dumps(result))
 
 
+def soak(day: int, started: int) -> Any:
+    ended = {"expected": 600, "started": started, "lost": 1, "doubled": 2, "troubles": {"x": 3}}
+    others = dict.fromkeys(("stray", "not_started", "unannounced", "early"), 1)
+    return {
+        "kind": "soak",
+        "adapter": "asyncio",
+        "settings": {"jobs": 1_000_000, "rate": 20_000.0, "seconds": 90},
+        "date": f"2026-01-0{day}T12:00:00+00:00",
+        "machine_info": {"python_version": "3.12.1"},
+        "commit_info": {"id": "0123456789abcdef"},
+        "memory_bytes": {"start": 46e6, "armed": 991e6, "end": 1023e6},
+        "accounting": {**ended, **others},
+        "lateness_ms": {"all": {"p50": 0.695, "p99": 31.49, "p99.9": 39.4, "max": 69.6}},
+        "processor_share": 0.448,
+    }
+
+
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     """Make results of two suites, of one twice."""
@@ -79,7 +96,8 @@ def results(tmp_path: Path) -> Path:
     shared = figure("moved from one suite to the other", 2)
     write(folder, "2026-01-01-engine", [figure("* * * * *: cronsim / tocsin", 123.4), shared], [])
     write(folder, "2026-01-03-heap", [{**shared, "value": 3}], [])
-    (folder / "2026-01-04-soak-asyncio.json").write_text('{"lost": 0}')
+    for day, started in ((4, 598), (5, 599)):
+        (folder / f"2026-01-0{day}-soak-asyncio.json").write_text(json.dumps(soak(day, started)))
     return folder
 
 
@@ -92,6 +110,7 @@ def test_tables(results: Path, tmp_path: Path) -> None:
         "The next fire time",
         "The heap of due jobs",
         "A job among 1,000 to 1,000,000",
+        "Soaks",
     ]
     missed = (
         "| dispatch, 10,000 jobs: APScheduler / tocsin | 15.4 | 13.8 to 16.9 | ≥ 20 | **missed** |"
@@ -109,6 +128,11 @@ def test_tables(results: Path, tmp_path: Path) -> None:
         "2026-01-02, commit 0123456789 with changes, A Processor (2 processors), CPython 3.12.1"
     )
     assert f"`sizes`: {source}; tocsin 0.1.0, APScheduler 3.11.3." in text
+    assert text.count("| asyncio |") == 1  # the newer soak of it
+    assert (
+        "| asyncio | 1,000,000 / 20,000 / 1.5 | 600 / 599 | 1 / 2 / 7 | 0.695 / 31.5 / 39.4 / 69.6"
+        " | 0.45 | 46 / 991 / 1,023 | CPython 3.12.1, 0123456789, 2026-01-05 |"
+    ) in text
 
 
 def test_plots(results: Path, tmp_path: Path) -> None:
