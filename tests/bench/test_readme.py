@@ -48,7 +48,7 @@ def test_help(command: str) -> None:
 @pytest.mark.parametrize("command", re.findall(r"`\.venv/bin/(pytest [^`]+)`", TEXT))
 def test_a_selection_is_found(command: str) -> None:
     done = shell(f"python -m {command} --collect-only -q")
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "test_leap_day" in done.stdout
 
 

@@ -54,7 +54,13 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
         shlex.split(command),
         cwd=ROOT,
         env={
-            **{key: value for key, value in os.environ.items() if not key.startswith("MAKE")},
+            **{
+                key: value
+                for key, value in os.environ.items()
+                if not key.startswith(("MAKE", "PYTEST_"))
+            },
+            # Two that write the cache of the project at once get in each other's way.
+            "PYTEST_ADDOPTS": "-p no:cacheprovider",
             "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
         },
         capture_output=True,
