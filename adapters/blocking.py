@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from threading import Event, Thread, current_thread
+from math import inf
+from threading import Event, Thread, current_thread, main_thread
 from time import monotonic
 from typing import Any
 
@@ -42,14 +43,17 @@ class BlockingScheduler(BaseScheduler):
                 self._event.clear()
                 wait = self._process_jobs()
                 if self.state != STATE_STOPPED:
-                    self._sleep(self.longest_sleep if wait is None else wait)
+                    self._sleep(wait)
         finally:
             self._looping = None
             self._ended.set()
 
-    def _sleep(self, seconds: float) -> None:
-        """Wait for so long, or to be woken."""
-        end = monotonic() + seconds
+    def _sleep(self, seconds: float | None) -> None:
+        """Wait for so long, None for ever, or to be woken."""
+        if current_thread() is not main_thread():  # signals are none of its business
+            self._event.wait(seconds)
+            return
+        end = inf if seconds is None else monotonic() + seconds
         while (left := end - monotonic()) > 0 and not self._event.wait(min(left, LONGEST_NAP)):
             pass
 
