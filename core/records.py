@@ -156,12 +156,13 @@ def _quoted_text(value: Any, name: str) -> str:
 
 
 def _argument_text(form: Form, job_id: str, name: int | str, value: Any) -> str:
-    kind = type(value)
-    if kind is int and -(2**63) <= value < 2**63:
+    if not is_plain(value):
+        value = form.write_argument(job_id, name, value)
+    elif type(value) is int:
         return str(value)
-    if kind is str and value.isascii():
+    elif type(value) is str:
         return quoted(value)
-    return encode(form.write_argument(job_id, name, value))
+    return encode(value)
 
 
 def _unfinished() -> ValueError:
