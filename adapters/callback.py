@@ -74,16 +74,24 @@ class CallbackScheduler(BaseScheduler):
             return
         self._busy = True
         if self._stores_block():
-            if self._worker is None:
-                self._worker = ThreadPoolExecutor(1, "tocsin-stores")
-            self._step = self._worker.submit(self._process_in_thread)
-            self._step.add_done_callback(lambda step: self._call_soon(partial(self._done, step)))
+            self._step_in_thread()
             return
         wait: float | None = 0.0  # after an interruption, if the loop goes on at all
         try:
             wait = self._process_jobs()
         finally:
             self._rearm(wait)
+
+    def _step_in_thread(self) -> None:
+        with self._list_lock:
+            # A shutdown, which may be another thread's, takes the thread that it finds.
+            if self.state == STATE_STOPPED:
+                self._busy = False
+                return
+            if self._worker is None:
+                self._worker = ThreadPoolExecutor(1, "tocsin-stores")
+            self._step = step = self._worker.submit(self._process_in_thread)
+        step.add_done_callback(lambda step: self._call_soon(partial(self._done, step)))
 
     def _stores_block(self) -> bool:
         """Tell whether a step may keep the loop waiting."""

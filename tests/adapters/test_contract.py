@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from support.schedulers import HARNESSES, PATIENCE, Harness, Recorder
+from support.schedulers import HARNESSES, PATIENCE, Harness, LoopHarness, Recorder
 
 from tocsin.errors import SchedulerAlreadyRunningError, SchedulerNotRunningError
 from tocsin.events import (
@@ -29,6 +29,7 @@ from tocsin.events import (
     EVENT_SCHEDULER_STARTED,
 )
 from tocsin.scheduler import STATE_PAUSED, STATE_RUNNING, STATE_STOPPED, BaseScheduler
+from tocsin.stores.memory import MemoryJobStore
 
 ENDED = EVENT_JOB_EXECUTED | EVENT_JOB_ERROR
 
@@ -286,6 +287,24 @@ def test_a_stopped_scheduler_starts_again(
     recorder.wait(EVENT_JOB_EXECUTED, count + 2, kept.id)
     fresh = scheduler.add_job(give, args=[2])
     recorder.wait(EVENT_JOB_EXECUTED, 1, fresh.id)
+
+
+def test_a_wake_up_that_comes_after_the_end_starts_nothing(
+    harness: Harness, make: Callable[..., BaseScheduler]
+) -> None:
+    class BlockingStore(MemoryJobStore):
+        blocking = True
+
+    scheduler = make(jobstores={"default": BlockingStore()})
+    harness.start(scheduler)
+    job = scheduler.add_job(give, args=[1])
+    scheduler.recorder.wait(EVENT_JOB_EXECUTED, job_id=job.id)  # type: ignore[attr-defined]
+    harness.stop(scheduler)
+    scheduler.wakeup()
+    if isinstance(harness, LoopHarness):
+        harness.call(lambda: None)  # what the wake-up does has been done
+    # The harness' fixture looks for threads.
+    assert scheduler.state == STATE_STOPPED
 
 
 def test_a_start_that_fails_leaves_all_as_it_was(
