@@ -76,7 +76,8 @@ _NOW = {"$multiply": [{"$toLong": "$$NOW"}, 1000]}
 _SOUND = {"fence": {"$gte": 0}}
 #: A job; without it, what is left of one whose schedule has ended while runs of it go on.
 _LIVE = {"ended": None}
-_NO_RUNS = {"runs.0": {"$exists": False}}
+_NO_RUNS = {"runs": {"$size": 0}}
+_CLAIMED = {"claim": {"$exists": True}}
 _SHARED = [
     name for name in signature(SharedJobStore.__init__).parameters if name not in ("self", "_")
 ]
@@ -330,9 +331,7 @@ class MongoDBJobStore(RowJobStore):
 
     def _renew(self, member: str, now: int | None) -> tuple[int, bool]:
         self._listen()
-        until = {"$add": [_instant(now), self._microseconds]}
-        renewals = {"$add": [{"$ifNull": ["$renewals", 0]}, 1]}
-        change = [{"$set": {"until": until, "renewals": renewals}}]
+        change = self._lasting("until", now, "renewals")
         began = elapsed()
         found = self._again(
             lambda: self._members.find_one_and_update(
@@ -343,6 +342,18 @@ class MongoDBJobStore(RowJobStore):
         self._clock_read = (present, (began + elapsed()) / 2)
         return present, found["renewals"] > 1
 
+    def _lasting(self, name: str, now: int | None, counter: str, **others: str) -> Any:
+        """Make the change that sets a time to a lease from now, counts, and sets ``others``.
+
+        Only a pipeline can reckon with the server's clock. Where that is not asked for, plain
+        operators do, which servers know as well that have no pipelines.
+        """
+        if now is not None:
+            return {"$set": {name: now + self._microseconds, **others}, "$inc": {counter: 1}}
+        until = {"$add": [_NOW, self._microseconds]}
+        counted = {"$add": [{"$ifNull": [f"${counter}", 0]}, 1]}
+        return [{"$set": {name: until, counter: counted, **others}}]
+
     def _present(self, now: int | None) -> int:
         """Give the instant by the clock that decides, as far as it is known here."""
         if now is not None:
@@ -352,7 +363,7 @@ class MongoDBJobStore(RowJobStore):
         return present + 1000 + int((elapsed() - when) * _SECOND)
 
     def _leave(self, member: str) -> None:
-        ids = [each["_id"] for each in self._jobs.find({"runs.member": member}, {"_id": 1})]
+        ids = [each["_id"] for each in self._jobs.find(_with_run(member=member), {"_id": 1})]
         if ids:
             at_most_once = {"member": member, "record": None}
             self._again(
@@ -534,10 +545,8 @@ class MongoDBJobStore(RowJobStore):
         ]
         if not ids:
             return present, []
-        claim = ObjectId()
-        until = {"$add": [_instant(now), self._microseconds]}
-        fence = {"$add": ["$fence", 1]}
-        change = [{"$set": {"due": until, "fence": fence, "claim": claim}}]
+        claim = token_hex(12)
+        change = self._lasting("due", now, "fence", claim=claim)
         these = {"_id": {"$in": ids}}
         # Those that are due still: what another has claimed meanwhile is due when its lease ends.
         self._again(lambda: self._jobs.update_many({**these, **is_due}, change))
@@ -553,7 +562,7 @@ class MongoDBJobStore(RowJobStore):
         ]
 
     def _advance_rows(self, member: str, entries: Sequence[Advance]) -> list[bool]:
-        call = ObjectId()
+        call = token_hex(12)
         steps = [UpdateOne(*_step(entry, member, call)) for entry in entries]
         try:
             done = self._again(lambda: self._jobs.bulk_write(steps, ordered=False))
@@ -572,7 +581,9 @@ class MongoDBJobStore(RowJobStore):
         advanced = {
             each["_id"]
             for each in self._again(
-                lambda: list(self._jobs.find({"_id": {"$in": ids}, "runs.call": call}, {"_id": 1}))
+                lambda: list(
+                    self._jobs.find({"_id": {"$in": ids}, **_with_run(call=call)}, {"_id": 1})
+                )
             )
         }
         return [entry.id in advanced for entry in entries]
@@ -580,7 +591,7 @@ class MongoDBJobStore(RowJobStore):
     def _release_row(self, job_id: str, fence: int, until: int) -> None:
         self._again(
             lambda: self._jobs.update_one(
-                {"_id": job_id, "fence": fence, "claim": {"$ne": None}},
+                {"_id": job_id, "fence": fence, **_CLAIMED},
                 {"$set": {"due": until}, "$unset": {"claim": 1}},
             )
         )
@@ -619,7 +630,7 @@ class MongoDBJobStore(RowJobStore):
         self, member: str, runs: Iterable[tuple[str, int]], jobs: Any
     ) -> dict[tuple[str, int], bool]:
         """Give the runs of jobs that are a member's, and whether the job has ended."""
-        these = {"_id": {"$in": list({job_id for job_id, _ in runs})}, "runs.member": member}
+        these = {"_id": {"$in": list({job_id for job_id, _ in runs})}, **_with_run(member=member)}
         found = self._again(lambda: list(jobs.find(these, {"runs": 1, "ended": 1})))
         return {
             (each["_id"], run["fence"]): bool(each.get("ended"))
@@ -686,11 +697,7 @@ class MongoDBJobStore(RowJobStore):
         """Give the runs of others than these, with their documents."""
         others = {"$gt": "", "$nin": list(members)}
         found = self._again(
-            lambda: list(
-                self._jobs.find(
-                    {"runs": {"$elemMatch": {"member": others}}}, {"fence": 1, "runs": 1}
-                )
-            )
+            lambda: list(self._jobs.find(_with_run(member=others), {"fence": 1, "runs": 1}))
         )
         owners = {run["member"] for each in found for run in each["runs"]}
         if not owners:
@@ -702,7 +709,7 @@ class MongoDBJobStore(RowJobStore):
 
     def _adopt(self, member: str, runs: OrphanedRuns, fence: int) -> bool:
         """Make runs ours, in one step; tell whether they are."""
-        theirs = {"runs": {"$elemMatch": {"member": runs.member, "fence": fence}}}
+        theirs = _with_run(member=runs.member, fence=fence)
         change = {"$set": {"runs.$.member": member, "runs.$.fence": runs.fence}}
         done = self._again(lambda: self._jobs.update_one({"_id": runs.id, **theirs}, change))
         return bool(done.matched_count) or bool(self._mine(member, [runs]))
@@ -717,6 +724,11 @@ class MongoDBJobStore(RowJobStore):
 _OF_JOBS = {"record": 1, "version": 1, "next": 1, "due": 1, "claim": 1}
 #: What is left of a job when its runs have been settled.
 _ENDED = {"ended": True, **_NO_RUNS}
+
+
+def _with_run(**values: Any) -> dict[str, Any]:
+    """Give the filter of the documents with a run that has these values."""
+    return {"runs": {"$elemMatch": values}}
 
 
 def _instant(now: int | None) -> Any:
@@ -751,7 +763,7 @@ def _renewal(document: Mapping[str, Any]) -> dict[str, Any]:
     return change
 
 
-def _step(entry: Advance, member: str, call: ObjectId) -> tuple[dict[str, Any], dict[str, Any]]:
+def _step(entry: Advance, member: str, call: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Make the filter and the change that advance a job and record its runs."""
     times = list(entry.times)
     run: dict[str, Any] = {"times": times, "fence": entry.fence, "member": member, "call": call}
@@ -760,10 +772,11 @@ def _step(entry: Advance, member: str, call: ObjectId) -> tuple[dict[str, Any], 
     claimed = {
         "_id": entry.id,
         "fence": entry.fence,
-        "claim": {"$ne": None},
+        **_CLAIMED,
         "runs.times": {"$nin": times},
     }
-    change: dict[str, Any] = {"$push": {"runs": run}}
+    # There is none like it, so that this only appends it: some servers spoil what is pushed.
+    change: dict[str, Any] = {"$addToSet": {"runs": run}}
     if entry.next_run is None:
         change["$set"] = {"ended": True}
         change["$unset"] = _OF_JOBS
