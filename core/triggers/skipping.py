@@ -23,6 +23,7 @@ class SkippingCalendarTrigger(CalendarIntervalTrigger):
     kind = "apscheduler-calendarinterval"
 
     # Not the shortcuts to the schedule, which knows no dates to skip.
+    next_run = Trigger.next_run
     next_instant = Trigger.next_instant
     previous_instant = Trigger.previous_instant
     next_fire_time = Trigger.next_fire_time
@@ -56,11 +57,15 @@ class SkippingCalendarTrigger(CalendarIntervalTrigger):
         return bool((self.years or self.months) and (self.weeks or self.days))
 
     def _is_valid(self, instant: int) -> bool:
-        """Tell whether the clock shows the day of the month, and the time, that were asked for."""
+        """Tell whether the clock shows the day, and the time, that were asked for."""
         moment = edge_of(self.timezone).moment(instant)
         if moment is None or moment.time() != self._time:
             return False
-        return not (self.years or self.months) or moment.day == self.start_date.day
+        if self.years or self.months:
+            return bool(moment.day == self.start_date.day)
+        # After a day that a country left out, midnight is the time of that day as well.
+        passed = moment.toordinal() - self.start_date.toordinal()
+        return bool(passed % (self.weeks * 7 + self.days) == 0)
 
     def _walk(self) -> Iterator[int]:
         """Iterate over all fire times, from ``start_date`` on."""
@@ -68,8 +73,9 @@ class SkippingCalendarTrigger(CalendarIntervalTrigger):
         months = self.years * 12 + self.months
         found: date = self.start_date
         while self.end_date is None or found <= self.end_date:
-            moment = localize(datetime.combine(found, self._time), self.timezone)
-            if moment.time() == self._time:
+            local = datetime.combine(found, self._time)
+            moment = localize(local, self.timezone)
+            if moment.replace(tzinfo=None) == local:
                 yield edge.instant(moment)
             month = found.year * 12 + found.month - 1
             while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -15,6 +16,7 @@ from tocsin import (
     OrTrigger,
 )
 from tocsin.testing import TriggerCompliance
+from tocsin.triggers import SkippingCalendarTrigger
 from tocsin.triggers.base import BaseTrigger
 
 
@@ -60,6 +62,32 @@ class TestCalendarIntervalTrigger(TriggerCompliance):
         return CalendarIntervalTrigger(
             months=1, hour=2, minute=30, start_date="2025-10-29", timezone="Europe/Berlin"
         )
+
+
+class TestSkippingCalendarTrigger(TriggerCompliance):
+    def make_trigger(self) -> BaseTrigger:
+        return SkippingCalendarTrigger(
+            months=1, hour=2, minute=30, start_date="2025-08-29", timezone="Europe/Berlin"
+        )
+
+    def test_it_skips_what_there_is_not(self) -> None:
+        local = [each.astimezone(ZoneInfo("Europe/Berlin")) for each in self.times]
+        assert {(each.day, each.hour, each.minute) for each in local} == {(29, 2, 30)}
+        # No 29 February, and no half past two on 29 March.
+        assert [each.month for each in local[:4]] == [1, 4, 5, 6]
+
+
+class TestSkippingCalendarTriggerOfTwoUnits(TriggerCompliance):
+    def make_trigger(self) -> BaseTrigger:
+        return SkippingCalendarTrigger(months=1, days=1, start_date="2025-12-30", timezone="UTC")
+
+    def test_it_counts_from_the_last_date(self) -> None:
+        # From 31 January past the month that has none to 31 March.
+        assert [each.date().isoformat() for each in self.times[:3]] == [
+            "2026-01-31",
+            "2026-04-01",
+            "2026-05-02",
+        ]
 
 
 class TestAndTrigger(TriggerCompliance):

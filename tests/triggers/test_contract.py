@@ -24,6 +24,7 @@ from tocsin import (
     Trigger,
 )
 from tocsin.interfaces import ITrigger
+from tocsin.triggers import SkippingCalendarTrigger
 
 BERLIN = ZoneInfo("Europe/Berlin")
 UTC = timezone.utc
@@ -47,6 +48,15 @@ TRIGGERS: dict[str, Trigger] = {
     ),
     "calendar, jitter": CalendarIntervalTrigger(
         weeks=1, start_date="2024-01-01", end_date="2030-01-01", timezone=BERLIN, jitter=30
+    ),
+    "calendar, skipping": SkippingCalendarTrigger(
+        months=1, hour=2, minute=30, start_date="2024-01-31", timezone=BERLIN
+    ),
+    "calendar, skipping, two units": SkippingCalendarTrigger(
+        months=1, days=1, start_date="2023-10-30", timezone=BERLIN
+    ),
+    "calendar, skipping, jitter": SkippingCalendarTrigger(
+        days=1, hour=2, minute=30, start_date="2024-01-01", timezone=BERLIN, jitter=30
     ),
     "cron": TWO,
     "cron, wall-clock": CronTrigger(hour=2, minute=30, timezone=BERLIN, dst="wall-clock"),
@@ -176,7 +186,7 @@ def test_a_turned_trigger_is_the_same(trigger: Trigger, turn: object) -> None:
 
 @each_trigger
 def test_repr_makes_an_equal_trigger(trigger: Trigger) -> None:
-    assert eval(repr(trigger), vars(tocsin)) == trigger  # noqa: S307
+    assert eval(repr(trigger), vars(tocsin.triggers)) == trigger  # noqa: S307
 
 
 @each_trigger

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta, timezone, tzinfo
+from collections.abc import Iterator
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from itertools import count
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.oracle import DAY, EPOCH, SECOND, instant_of, nth_date, reached
+from support.oracle import DAY, EPOCH, SECOND, instant_of, nth_date, occurrences, reached
 from support.zones import ZONES, moments
 
 from tocsin import (
@@ -21,6 +22,8 @@ from tocsin import (
     NoCommonFireTime,
     OrTrigger,
 )
+from tocsin.convert import edge_of
+from tocsin.triggers import SkippingCalendarTrigger
 
 UTC = timezone.utc
 SECONDS_OF_TIME = (date.max - date.min).days * DAY
@@ -127,6 +130,97 @@ def test_a_calendar_interval_counts_from_its_start(
         if fire < point:
             before = fire
     assert neighbours(trigger, moment) == (before, after)
+
+
+def dates_that_there_are(start: date, months: int, days: int) -> Iterator[date]:
+    """Go from each date to the next, so many months and then days on, past what no month has."""
+    found = start
+    while True:
+        yield found
+        year, month = found.year, found.month
+        while True:
+            year, month = year + (month - 1 + months) // 12, (month - 1 + months) % 12 + 1
+            if year > date.max.year:
+                return
+            try:
+                stepped = found.replace(year=year, month=month)
+            except ValueError:
+                continue
+            break
+        try:
+            found = stepped + timedelta(days=days)
+        except OverflowError:
+            return
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@given(
+    data=st.data(),
+    months=st.sampled_from([0, 0, 1, 2, 12, 13]),
+    days=st.sampled_from([0, 0, 1, 2, 7, 31]),
+    clock=st.sampled_from([time(), time(0, 30), time(2), time(2, 30)])
+    | st.times().map(lambda each: each.replace(microsecond=0)),
+)
+@settings(max_examples=settings.default.max_examples // 3)  # type: ignore[union-attr]
+def test_a_skipping_calendar_interval_has_only_what_there_is(
+    zone: str, data: st.DataObject, months: int, days: int, clock: time
+) -> None:
+    tz = ZONES[zone]
+    days = days if months else max(days, 1)
+    moment = data.draw(moments(tz).filter(lambda each: 1 < each.year < 9999))
+    here = moment.astimezone(tz).date()
+    start = data.draw(
+        st.dates(here - timedelta(days=300), here + timedelta(days=40))
+        | st.integers(0, 11).map(lambda back: date(here.year - 1, 12 - back, 28))
+        | st.just(date(here.year - 1, 1, 31))
+        | st.integers(1, 9).map(lambda times: here - timedelta(days=times * max(days, 1)))
+    )
+    end = data.draw(st.none() | st.dates(start, start + timedelta(days=800)))
+    trigger = SkippingCalendarTrigger(
+        years=months // 12,
+        months=months % 12,
+        weeks=days // 7,
+        days=days % 7,
+        hour=clock.hour,
+        minute=clock.minute,
+        second=clock.second,
+        start_date=start,
+        end_date=end,
+        timezone=tz,
+    )
+    point = instant_of(moment)
+    before = after = None
+    for day in dates_that_there_are(start, months, days):
+        if end is not None and day > end:
+            break
+        local = (datetime.combine(day, clock) - EPOCH) // timedelta(seconds=1)
+        fires = occurrences(tz, local)[:1]  # the first of two
+        if fires and fires[0] * SECOND > point:
+            after = fires[0] * SECOND
+            break
+        if fires and fires[0] * SECOND < point:
+            before = fires[0] * SECOND
+    assert neighbours(trigger, moment) == (before, after)
+    edge = edge_of(UTC)
+    assert trigger.next_run(point, point, edge) == trigger.next_run(None, point + 1, edge) == after
+    if before is not None:
+        assert trigger.latest_run(before, point - 1, edge) == before
+
+
+@pytest.mark.parametrize("units", [{"days": 2}, {"months": 1, "days": 2}], ids=str)
+def test_a_day_that_a_country_left_out_is_skipped(units: dict[str, int]) -> None:
+    """At midnight the first instant after the gap reads the right time of day, on a wrong date."""
+    tz = ZONES["Pacific/Apia"]
+    first = date(2011, 12, 30) - timedelta(days=2)
+    if "months" in units:
+        first = first.replace(month=11)
+    trigger = SkippingCalendarTrigger(**units, start_date=first, timezone=tz)
+    times = trigger.fire_times(datetime(2011, 11, 1, tzinfo=tz), limit=2)
+    second = date(2012, 1, 1) if "months" not in units else date(2012, 2, 1)
+    assert [each.date() for each in times] == [first, second]
+    last = trigger.previous_fire_time(datetime.combine(second, time(), tz))
+    assert last is not None
+    assert last.date() == first
 
 
 @st.composite
