@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,9 @@ class _Open:
         return job.trigger.next_run(None, now, self.observer._edge)
 
 
+_Change = Callable[[_Open, str], str]
+
+
 @contextmanager
 def _opened(address: Address, *, create: bool = False) -> Iterator[_Open]:
     """Open a store, without becoming one of the schedulers that share it."""
@@ -123,6 +126,8 @@ def _url_of(value: str) -> str:
     return url_of_file(path) if is_file else value
 
 
+#: What every command on one store takes.
+_url = click.argument("url", metavar="URL", type=_url_of)
 _option = click.option(
     "--option",
     "-o",
@@ -132,7 +137,6 @@ _option = click.option(
     help="An option of the store, such as tablename=jobs; may be given several times.",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_url = click.argument("url", metavar="URL", type=_url_of)
 
 
 def _address(url: str, given: Sequence[str]) -> Address:
@@ -162,25 +166,41 @@ def store_group() -> None:
     logger.setLevel(logging.ERROR)  # warnings are for those who run jobs
 
 
-@store_group.command("init")
-@_url
-@_option
-@_json
-def init_command(url: str, given: Sequence[str], as_json: bool) -> None:
-    """Make what a store needs on its server: tables, indexes, nodes.
+def _command(
+    name: str, text: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a command on a store; its help is ``text``, or else the docstring.
 
-    A store that is there already stays as it is; an old one is brought up to date.
+    The function is given the `Address`, ``as_json``, and what options of its own say.
     """
-    _prepare(_address(url, given), as_json)
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def call(url: str, given: Sequence[str], as_json: bool, **options: Any) -> None:
+            function(_address(url, given), as_json=as_json, **options)
+
+        store_group.command(name, help=text)(_url(_option(_json(call))))
+        return function
+
+    return decorate
 
 
-@store_group.command("upgrade")
-@_url
-@_option
-@_json
-def upgrade_command(url: str, given: Sequence[str], as_json: bool) -> None:
-    """Bring up to date what an older tocsin has made for a store."""
-    _prepare(_address(url, given), as_json)
+def _job_command(name: str) -> Callable[[_Change], _Change]:
+    """Make a change of a job, which tells what it did, a command on the jobs of some ids.
+
+    It raises JobLookupError or ValueError for a job that can't be changed: that is told, and the
+    others are changed.
+    """
+
+    def decorate(change: _Change) -> _Change:
+        @_command(name, change.__doc__)
+        @click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+        def call(address: Address, job_ids: Sequence[str], as_json: bool) -> None:
+            _each(address, job_ids, change, as_json)
+
+        return change
+
+    return decorate
 
 
 def _prepare(address: Address, as_json: bool) -> None:
@@ -197,9 +217,25 @@ def _prepare(address: Address, as_json: bool) -> None:
         click.echo(f"{address.shown}: {'it is up to date' if was_ready else 'it is ready now'}")
 
 
-@store_group.command("list")
-@_url
-@_option
+_command(
+    "init",
+    """Make what a store needs on its server: tables, indexes, nodes.
+
+    For before the first start, by somebody who may do so, where schedulers have create=False. A
+    store that is there already stays as it is, but for what `tocsin store upgrade` does.
+    """,
+)(_prepare)
+_command(
+    "upgrade",
+    """Bring up to date what an older tocsin has made for a store.
+
+    For after an upgrade of tocsin, where schedulers have create=False; all others do it when they
+    start. A store that is not there yet is made.
+    """,
+)(_prepare)
+
+
+@_command("list")
 @click.option("--status", type=click.Choice(_STATUSES), help="Only jobs of this status.")
 @click.option("--match", metavar="TEXT", help="Only jobs whose id, name or function has TEXT.")
 @click.option("--executor", metavar="NAME", help="Only jobs of this executor.")
@@ -211,10 +247,8 @@ def _prepare(address: Address, as_json: bool) -> None:
     show_default=True,
     help="Show so many jobs; 0 for all.",
 )
-@_json
 def list_command(
-    url: str,
-    given: Sequence[str],
+    address: Address,
     status: str | None,
     match: str | None,
     executor: str | None,
@@ -223,7 +257,7 @@ def list_command(
     as_json: bool,
 ) -> None:
     """List the jobs, those that run next first, then the paused ones, then what can't be read."""
-    with _opened(_address(url, given)) as opened:
+    with _opened(address) as opened:
         found = [
             (job_id, job)
             for job_id, job in opened.jobs()
@@ -260,18 +294,15 @@ def list_command(
         console.print(_text(f"{where}{len(found)} jobs", "dim"))
 
 
-@store_group.command("show")
-@_url
+@_command("show")
 @click.argument("job_id", metavar="JOB")
-@_option
-@_json
-def show_command(url: str, job_id: str, given: Sequence[str], as_json: bool) -> None:
+def show_command(address: Address, job_id: str, as_json: bool) -> None:
     """Show all of a job: its record, its status and when it runs next.
 
     Of a job that can't be read, what is stored is shown as it is. It is an error, as is an
     unknown job.
     """
-    with _opened(_address(url, given)) as opened:
+    with _opened(address) as opened:
         try:
             job = opened.job(job_id)
         except JobLookupError:
@@ -335,80 +366,46 @@ def _upcoming(job: Job) -> Iterator[Any]:
         found = job.trigger.next_run(found, found, edge)
 
 
-@store_group.command("pause")
-@_url
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
-@_option
-@_json
-def pause_command(url: str, job_ids: Sequence[str], given: Sequence[str], as_json: bool) -> None:
+@_job_command("pause")
+def pause_command(opened: _Open, job_id: str) -> str:
     """Stop running jobs until they are resumed; runs that have begun go on."""
-
-    def pause(opened: _Open, job_id: str) -> str:
-        opened.store.modify_job(job_id, {"_next_run": None})
-        return "paused"
-
-    _each(_address(url, given), job_ids, pause, as_json)
+    opened.store.modify_job(job_id, {"_next_run": None})
+    return "paused"
 
 
-@store_group.command("resume")
-@_url
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
-@_option
-@_json
-def resume_command(url: str, job_ids: Sequence[str], given: Sequence[str], as_json: bool) -> None:
+@_job_command("resume")
+def resume_command(opened: _Open, job_id: str) -> str:
     """Run paused jobs again, from their next fire time on; also those that were set aside."""
-
-    def resume(opened: _Open, job_id: str) -> str:
-        job = opened.job(job_id)
-        if job._next_run is not None:
-            return f"is not paused; it runs next at {job.moment(job._next_run).isoformat()}"
-        due = opened.first_run(job)
-        if due is None:
-            raise ValueError("its schedule has ended; tocsin store remove takes it out")
-        opened.store.modify_job(job_id, {"_next_run": due, "failure": None})
-        return f"runs next at {job.moment(due).isoformat()}"
-
-    _each(_address(url, given), job_ids, resume, as_json)
+    job = opened.job(job_id)
+    if job._next_run is not None:
+        return f"is not paused; it runs next at {job.moment(job._next_run).isoformat()}"
+    due = opened.first_run(job)
+    if due is None:
+        raise ValueError("its schedule has ended; tocsin store remove takes it out")
+    opened.store.modify_job(job_id, {"_next_run": due, "failure": None})
+    return f"runs next at {job.moment(due).isoformat()}"
 
 
-@store_group.command("remove")
-@_url
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
-@_option
-@_json
-def remove_command(url: str, job_ids: Sequence[str], given: Sequence[str], as_json: bool) -> None:
+@_job_command("remove")
+def remove_command(opened: _Open, job_id: str) -> str:
     """Take jobs out, also those that can't be read; runs that have begun go on."""
-
-    def remove(opened: _Open, job_id: str) -> str:
-        opened.store.remove_job(job_id)
-        return "removed"
-
-    _each(_address(url, given), job_ids, remove, as_json)
+    opened.store.remove_job(job_id)
+    return "removed"
 
 
-@store_group.command("run-now")
-@_url
-@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
-@_option
-@_json
-def run_now_command(url: str, job_ids: Sequence[str], given: Sequence[str], as_json: bool) -> None:
+@_job_command("run-now")
+def run_now_command(opened: _Open, job_id: str) -> str:
     """Make jobs due at once: a scheduler that uses the store runs them.
 
     The next run time becomes now, by the clock of this machine, and the schedule goes on from
     there. A paused job is resumed by it. Without a scheduler the run waits until there is one.
     """
-
-    def run_now(opened: _Open, job_id: str) -> str:
-        now = opened.store.time(opened.observer.now())
-        opened.store.modify_job(job_id, {"_next_run": now, "failure": None})
-        return "is due now; the next scheduler that looks runs it"
-
-    _each(_address(url, given), job_ids, run_now, as_json)
+    now = opened.store.time(opened.observer.now())
+    opened.store.modify_job(job_id, {"_next_run": now, "failure": None})
+    return "is due now; the next scheduler that looks runs it"
 
 
-def _each(
-    address: Address, job_ids: Sequence[str], change: Callable[[_Open, str], str], as_json: bool
-) -> None:
+def _each(address: Address, job_ids: Sequence[str], change: _Change, as_json: bool) -> None:
     """Change jobs one by one; those that can't be are told, and the others are changed."""
     results = []
     with _opened(address) as opened:
