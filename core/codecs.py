@@ -18,6 +18,7 @@ from typing import Any
 from tocsin.callables import Restricted, ref_to_obj
 from tocsin.compact import encode
 from tocsin.job import Job, Rules
+from tocsin.parts import Parts
 from tocsin.records import Form, checked_reference, from_record, path_of, record_text
 from tocsin.triggers.base import BaseTrigger, Trigger
 from tocsin.triggers.limits import check_limits
@@ -85,6 +86,7 @@ class Codec(Form):
         self._texts: dict[int, tuple[object, str]] = {}
         self._triggers = lru_cache(MOST_TRIGGERS)(self._thawed)
         self._references = lru_cache(MOST_TRIGGERS)(self._restricted)
+        self._parts = Parts(self)
 
     def __repr__(self) -> str:
         allowed = None if self._allowed is None else sorted(self._allowed)
@@ -109,9 +111,16 @@ class Codec(Form):
             raise ValueError(f"a record is a text, not {shown(text)}")
         self._check_size(text)
         try:
-            record = _decode(text if isinstance(text, str) else text.decode())
+            decoded = text if isinstance(text, str) else text.decode()
         except ValueError as error:
-            raise ValueError(f"the record is no JSON: {str(error)[:200]}") from error
+            raise _no_json(error) from error
+        job = self._parts.read(decoded, next_run)
+        if job is not None:
+            return job
+        try:
+            record = _decode(decoded)
+        except ValueError as error:
+            raise _no_json(error) from error
         except RecursionError:
             raise ValueError("the record is no JSON that we read: nested too deeply") from None
         if type(record) is dict:
@@ -259,6 +268,10 @@ class Codec(Form):
                 f"the record is {size:,} bytes long, at most {self._largest:,} may be; give the"
                 " job the key of its data as an argument instead of the data, or raise max_bytes"
             )
+
+
+def _no_json(error: ValueError) -> ValueError:
+    return ValueError(f"the record is no JSON: {str(error)[:200]}")
 
 
 def _short_text(record: object) -> str:

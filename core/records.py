@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import tocsin
 from tocsin.callables import bound_instance, obj_to_ref
 from tocsin.compact import encode, quoted
-from tocsin.job import LONGEST_GRACE, Job, Rules, checked_kwargs, undefined
+from tocsin.job import LONGEST_GRACE, NO_KWARGS, Job, Rules, rules_of, undefined
 from tocsin.triggers.base import BaseTrigger, Trigger
 from tocsin.values import STANDARD, Values, checked, checked_text, fault, is_plain, member, shown
 
@@ -179,46 +179,87 @@ def from_record(record: object, form: Form = PLAIN) -> Job:
     _check_version(record)
     if not record.keys() >= _FIELDS or len(record) > len(_FIELDS):
         _check_names(record)
-    job_id, name, func, executor = [
-        text
-        if type(text := record[name]) is str and text and text.isascii()
-        else checked_text(text, name)
-        for name in _TEXTS
-    ]
+    job_id = read_text(record["id"], "id")
+    target = read_target(record["name"], record["func"], form)
+    manner = read_manner(record, form)
     args = checked(record["args"], list, "args")
     kwargs = checked(record["kwargs"], dict, "kwargs")
-    grace = record["misfire_grace_time"]
-    job = Job(
-        None,
-        form.read_callable(func),
-        form.read_trigger(record["trigger"]),
-        tuple(
-            [
-                each if is_plain(each) else form.read_argument(job_id, n, each)
-                for n, each in enumerate(args)
-            ]
-        ),
-        checked_kwargs(
-            {
-                checked_text(key, "a name of kwargs"): each
-                if is_plain(each)
-                else form.read_argument(job_id, key, each)
-                for key, each in kwargs.items()
-            }
-        ),
-        job_id,
-        name,
-        executor,
+    return put_together(job_id, target, args, kwargs, manner, record["next_run"], form)
+
+
+class Target(NamedTuple):
+    """What a record says of the callable: a job's name, and the reference."""
+
+    name: str
+    func: str
+
+
+class Manner(NamedTuple):
+    """What a record says of when and how its job runs."""
+
+    rules: Rules
+    failure: str | None
+    trigger: BaseTrigger
+
+
+def read_text(value: Any, name: str) -> str:
+    """Check a text of a record; most are found right at once."""
+    if type(value) is str and value and value.isascii():
+        return value
+    return checked_text(value, name)
+
+
+def read_target(name: Any, func: Any, form: Form) -> Target:
+    """Check a name and a reference."""
+    return Target(read_text(name, "name"), form.read_callable(read_text(func, "func")))
+
+
+def read_manner(fields: Mapping[str, Any], form: Form) -> Manner:
+    """Read the fields ``executor``, ``misfire_grace_time`` and so on, of which none is missing."""
+    grace = fields["misfire_grace_time"]
+    rules = rules_of(
+        read_text(fields["executor"], "executor"),
         grace if grace is None else _checked_grace(grace),
-        checked(record["coalesce"], bool, "coalesce"),
-        _checked_instances(record["max_instances"]),
-        record["next_run"],
+        checked(fields["coalesce"], bool, "coalesce"),
+        _checked_instances(fields["max_instances"]),
+        checked(fields.get("at_least_once", False), bool, "at_least_once"),
     )
-    _check_next_run(job)
-    if len(record) > len(_FIELDS):
-        job.at_least_once = checked(record.get("at_least_once", False), bool, "at_least_once")
-        if "failure" in record:
-            job.failure = checked_text(record["failure"], "failure")
+    failure = checked_text(fields["failure"], "failure") if "failure" in fields else None
+    return Manner(rules, failure, form.read_trigger(fields["trigger"]))
+
+
+def put_together(
+    job_id: str,
+    target: Target,
+    args: list[Any],
+    kwargs: dict[str, Any],
+    manner: Manner,
+    next_run: Any,
+    form: Form,
+) -> Job:
+    """Make a job of parts that were read, and of arguments as JSON has them."""
+    job: Job = Job.__new__(Job)
+    job.id = job_id
+    job.name, func = target
+    job._rules, job.failure, job.trigger = manner
+    job._scheduler = job._jobstore_alias = job._handle = None
+    job._next_run = next_run
+    if type(next_run) is not int or next_run not in _CERTAIN:
+        _check_next_run(job)
+    if args or kwargs:
+        values = [
+            each if is_plain(each) else form.read_argument(job_id, n, each)
+            for n, each in enumerate(args)
+        ]
+        named = {
+            checked_text(key, "a name of kwargs"): each
+            if is_plain(each)
+            else form.read_argument(job_id, key, each)
+            for key, each in kwargs.items()
+        }
+        job._target = (func, tuple(values), named or NO_KWARGS)
+    else:
+        job._target = func
     return job
 
 
@@ -322,7 +363,7 @@ def _checked_instances(most: Any) -> int:
 
 def _check_next_run(job: Job) -> None:
     instant: Any = job._next_run
-    if instant is None or (type(instant) is int and instant in _CERTAIN):
+    if instant is None:
         return
     try:
         job.moment(checked(instant, int, "next_run"))

@@ -311,7 +311,7 @@ class RowJobStore(SharedJobStore):
     def _orphan(self, runs: OrphanedRuns, record: str) -> Job | None:
         try:
             job = self._copy(self.codec.loads(record, None), None)
-            job._call = (self.codec.resolve(job._call[0]), *job._call[1:])
+            job._call = (self._imported(job._call[0]), *job._call[1:])
         except Exception as error:
             self._unreadable(runs.id, error)
             return None

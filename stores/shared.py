@@ -7,11 +7,11 @@ import socket
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -90,6 +90,8 @@ class SharedJobStore(BaseJobStore):
             pickle_key=pickle_key,
             max_bytes=int(max_bytes),
         )
+        #: Callables by reference.
+        self._imported = lru_cache(_KEPT)(self.codec.resolve)
         self._member: str | None = None
         self._reset()
 
@@ -110,7 +112,8 @@ class SharedJobStore(BaseJobStore):
         self._member_until = self._renew_at = 0.0
         self._renewed = 0
         self._recover_at = 0
-        self._read: dict[str, tuple[Any, Job]] = {}
+        # By id: version and record, and the job, of which nobody but us has more than a copy.
+        self._read: dict[str, tuple[Any, str | bytes, Job]] = {}
 
     # What a store implements: the contract of `BaseJobStore` in batches, and
 
@@ -394,25 +397,13 @@ class SharedJobStore(BaseJobStore):
 
     def _restored(self, text: str | bytes, next_run: int | None, version: Any, job_id: str) -> Job:
         """Make the job of a record; ValueError when it can't be read."""
-        return self._copy(self._original(text, next_run, version, job_id), next_run)
-
-    def _original(self, text: str | bytes, next_run: int | None, version: Any, job_id: str) -> Job:
-        """Read a job, of which nobody but us may have more than a copy.
-
-        The last so many are kept as they were read, for that takes time; but not those whose
-        arguments could be changed by the one run before the next gets them.
-        """
         kept = self._read.get(job_id)
-        if kept is not None and kept[0] == (version, text):
-            return kept[1]
+        if kept is not None and kept[0] == version and kept[1] == text:
+            return self._copy(kept[2], next_run)
         job = self.codec.loads(text, next_run)
         if job.id != job_id:
             raise ValueError(f"id: the record belongs to {job.id!r}")
-        if _is_constant(job.args) and _is_constant(tuple(job.kwargs.values())):
-            while len(self._read) >= _KEPT:
-                with suppress(KeyError, RuntimeError, StopIteration):
-                    del self._read[next(iter(self._read))]
-            self._read[job_id] = ((version, text), job)
+        job._scheduler, job._jobstore_alias = self._scheduler, self._alias
         return job
 
     def _copy(self, job: Job, next_run: int | None) -> Job:
@@ -433,16 +424,26 @@ class SharedJobStore(BaseJobStore):
         return made
 
     def _runnable(self, text: str | bytes, next_run: int, version: Any, job_id: str) -> Job | None:
-        """Make the job of a record that is to run here; None, and a report, if it can't."""
+        """Make the job of a record that is to run here; None, and a report, if it can't.
+
+        The last so many are kept, for reading takes time; but not those whose arguments could be
+        changed by the one run before the next gets them.
+        """
         try:
-            job = self._original(text, next_run, version, job_id)
+            job = self._restored(text, next_run, version, job_id)
             func, args, kwargs = job._call
-            if isinstance(func, str):
-                job._call = (self.codec.resolve(func), args, kwargs)
+            if not isinstance(func, str):
+                return job
+            job._call = (self._imported(func), args, kwargs)
         except Exception as error:  # the import of a module may raise anything
             self._unreadable(job_id, error)
             return None
-        return self._copy(job, next_run)
+        if _are_constant(args) and _are_constant(kwargs.values()):
+            while len(self._read) >= _KEPT:
+                with suppress(KeyError, RuntimeError, StopIteration):
+                    del self._read[next(iter(self._read))]
+            self._read[job_id] = (version, text, self._copy(job, None))
+        return job
 
     def _unreadable(self, job_id: str, error: Exception) -> None:
         if self._scheduler is not None:
@@ -483,9 +484,11 @@ class SharedJobStore(BaseJobStore):
                 self._scheduler.wakeup()
 
 
-def _is_constant(value: Any) -> bool:
-    """Tell whether an argument can't be changed by whoever has it."""
-    return type(value) in _CONSTANTS or (type(value) is tuple and all(map(_is_constant, value)))
+def _are_constant(values: Collection[Any]) -> bool:
+    """Tell whether arguments can't be changed by whoever has them."""
+    return _CONSTANTS.issuperset(map(type, values)) or all(
+        type(each) in _CONSTANTS or (type(each) is tuple and _are_constant(each)) for each in values
+    )
 
 
 def _positive(value: Any, name: str) -> float:

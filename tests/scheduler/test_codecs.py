@@ -339,6 +339,60 @@ def test_a_trigger_is_made_once_for_the_same_text() -> None:
     assert "hours" in message
 
 
+def outcome(codec: Codec, text: str) -> Any:
+    try:
+        return to_record(codec.loads(text, NEXT))
+    except ValueError as error:
+        return str(error)
+
+
+def test_a_record_says_the_same_read_by_parts_and_as_a_whole() -> None:
+    parts, whole = Codec(), Codec()
+    whole._parts.read = lambda *_: None  # type: ignore[method-assign]
+    text = parts.dumps(job_of(1, "a", when=date(2030, 1, 1), to={"args": []}))
+    plain = parts.dumps(job_of())
+    failed = job_of(trigger=CronTrigger(hour=1, timezone="UTC"))
+    failed.failure, failed.at_least_once = 'of "a" kind,', True
+    id_, name, func = '"id":"tidy"', '"name":"Tidy up"', '"func":"copy:copy"'
+    moved = '"args":[],"kwargs":{},"name":"other"'
+    texts = [
+        *(text, plain, parts.dumps(failed), f" {plain}", f"{plain} ", f"{plain}}}", plain[:-1]),
+        # Members in other places, twice, too few and too many; and what only looks like them.
+        plain.replace(f"{name},{func}", f"{func},{name}"),
+        plain.replace(f"{name},{func}", f"{name},{func},{name}"),
+        plain.replace(f"{name},{func}", f'{name},{func},"owner":"me"'),
+        plain.replace(f"{name},{func}", name),
+        plain.replace(f"{name},{func}", f'{name},{func},"a":{{"b":1'),
+        plain.replace(f"{name},", ""),
+        plain.replace('"args":[],"kwargs":{}', moved),
+        plain.replace('"args":[],', ""),
+        plain.replace('"args":[]', '"args":[[1,"],"]],"args":[2]'),
+        plain.replace('"args":[]', '"args":[1'),
+        plain.replace('"kwargs":{}', '"kwargs":{"args":[],"kwargs":{"a":1}}'),
+        plain.replace('"kwargs":{}', '"kwargs":[]'),
+        plain.replace('"kwargs":{}', '"kwargs":{},"id":"tidy up"'),
+        plain.replace('"kwargs":{}', '"kwargs":{},"version":2'),
+        plain.replace('"kwargs":{}', '"kwargs":{},"coalesce":false'),
+        plain.replace('"coalesce":true', '"coalesce":1'),
+        plain.replace('"coalesce":true,', ""),
+        plain.replace('"coalesce":true,', '"coalesce":true,"at_least_once":0,'),
+        plain.replace(id_, '"id":""'),
+        plain.replace(id_, '"id":"k\u00e4se"'),
+        plain.replace(id_, '"id":"tidy\\u0041"'),
+        plain.replace(id_, '"id":7'),
+        plain.replace(name, '"name":"k\u00e4se"'),
+        plain.replace(name, '"name":",\\"args\\":["'),
+        plain.replace(name, f'"name":"{"x" * 5000}"'),
+        plain.replace('"trigger":{"trigger"', '"trigger":{"x":",\\"kwargs\\":{","trigger"'),
+        '{"version":1,"id":"tidy"',
+        '{"version":1,"id":"tidy","args":[],"kwargs":{}}',
+    ]
+    assert len(set(texts)) == len(texts)
+    for one in [*texts, *reversed(texts)]:
+        assert outcome(parts, one) == outcome(whole, one)
+    assert parts._parts._manner.cache_info().hits > 10, "it was read by parts"
+
+
 def test_more_triggers_than_are_cached_are_right_as_well() -> None:
     codec = Codec()
     for second in range(2500):
