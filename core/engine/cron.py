@@ -90,8 +90,10 @@ class CronSchedule(Schedule):
                 continue
             kinds.add((kind, before))
             for month in range(1, 13):
-                if self.months >> month & 1 and self.days_of(year, month):
-                    return True
+                if self.months >> month & 1:
+                    first = civil.days_from_civil(year, month, 1)
+                    if self.month_mask(first, civil.month_length(year, month)):
+                        return True
         return False
 
     def following(self, instant: int) -> int:
@@ -190,22 +192,18 @@ class CronSchedule(Schedule):
         day = second // 86400
         if day > 3652364:
             return 0
+        days = self.days_from(day)
+        if days & 1:
+            time = self.next_time(second - day * 86400)
+            if time < 86400:
+                return day * 86400 + time
+        days >>= 1
+        if days != 0:
+            day += 1 + capi.lowest_bit(days)
+            return day * 86400 + self.first_time + self.first_second
         date = civil.civil_from_days(day)
         year = date >> 9
-        month = (date >> 5) & 15
-        bit = date & 31
-        if self.has_year(year) and self.months >> month & 1:
-            days = self.days_of(year, month) >> bit
-            if days & 1:
-                time = self.next_time(second - day * 86400)
-                if time < 86400:
-                    return day * 86400 + time
-            days >>= 1
-            if days != 0:
-                day += 1 + capi.lowest_bit(days)
-                return day * 86400 + self.first_time + self.first_second
-        elif not self.has_year(year):
-            month = 12
+        month = (date >> 5) & 15 if self.has_year(year) else 12
         while True:
             months = self.months >> (month + 1)
             if months != 0:
@@ -321,21 +319,35 @@ class CronSchedule(Schedule):
         years &= mask
         return years.bit_length() - 1 if years else 0
 
+    def days_from(self, day: int) -> int:
+        """Mark the matching days of a month from one of its days on, which has bit 0."""
+        # What is left of the month of the last search: its year and its month match.
+        cached = self.cached
+        first = cached >> 32
+        if first <= day < first + 31:
+            days = (cached - (first << 32)) >> (day - first + 1)
+            if days != 0:
+                return days
+        date = civil.civil_from_days(day)
+        year = date >> 9
+        month = (date >> 5) & 15
+        if self.has_year(year) and self.months >> month & 1:
+            return self.days_of(year, month) >> (date & 31)
+        return 0
+
     def days_of(self, year: int, month: int) -> int:
-        """Make the mask of a month's matching days."""
-        cached = self.cached  # key and mask in one integer, so that threads never mix them
-        key = year * 16 + month
-        if cached >> 32 == key:
-            return cached - (key << 32)
-        mask = self.month_mask(year, month)
-        self.cached = (key << 32) + mask
+        """Make the mask of the matching days of a month that matches."""
+        first = civil.days_from_civil(year, month, 1)
+        cached = self.cached  # first day and mask in one integer, so that threads never mix them
+        if cached >> 32 == first:
+            return cached - (first << 32)
+        mask = self.month_mask(first, civil.month_length(year, month))
+        self.cached = (first << 32) + mask
         return mask
 
-    def month_mask(self, year: int, month: int) -> int:
+    def month_mask(self, first: int, length: int) -> int:
         """Combine the rules of day, weekday and week for one month."""
-        first = civil.days_from_civil(year, month, 1)
         start = civil.weekday(first)
-        length = civil.month_length(year, month)
         one = 1
         by_day = self.days
         if self.from_end | self.nearest | self.day_nth:
