@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import date, datetime, timezone
 from decimal import Decimal
+from types import FrameType
 from typing import Any
 from uuid import UUID
 from zoneinfo import TZPATH, ZoneInfo
@@ -65,17 +66,31 @@ SEEN: list[str] | None = None
 
 
 def watch(event: str, args: tuple[Any, ...]) -> None:
+    global SEEN
     if SEEN is None or event in HARMLESS:
         return
     about = str(args[0]) if args else ""
-    if "shibokensupport" in about:
-        return  # Qt, if another test has imported it, looks at each import from its own code
     # The only files are those of time zones, whose names zoneinfo finds harmless or refuses.
     if any(place in about for place in ZONES) or (
         event == "import" and about.startswith("tzdata.zoneinfo")
     ):
         return
-    SEEN.append(f"{event}: {about}")
+    seen, SEEN = SEEN, None  # to look at frames is an event too
+    if not within_qt():
+        seen.append(f"{event}: {about}")
+    SEEN = seen
+
+
+def within_qt() -> bool:
+    """Tell whether it is Qt that does this, after an import, if another test has imported Qt.
+
+    It reads the source of each module that it has not seen imported before, even if that was
+    there before Qt: of `inspect`, when pytest patches something, or `json`, when it finds an error.
+    """
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and not frame.f_code.co_filename.startswith("shibokensupport/"):
+        frame = frame.f_back
+    return frame is not None
 
 
 class Finder:
