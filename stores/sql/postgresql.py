@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha1
 from select import select as wait
 from socket import socket
@@ -40,6 +41,9 @@ __all__ = ["PostgreSQL"]
 _OLDEST = (9, 5)
 #: Deadlocks, and transactions that could not be put in an order.
 _UNDONE = ("40P01", "40001")
+#: A range that all run times are in. It has the planner expect few runs of a job, and read them by
+#: the index in the way that forgets those that are gone, also when it has counted none yet.
+_ALL = (literal_column(str(-(1 << 62))), literal_column(str(1 << 62)))
 #: So many rows are inserted by one statement.
 _MOST = 10 * CHUNK
 
@@ -86,7 +90,7 @@ class PostgreSQL(Database):
                 jobs.c.version,
                 jobs.c.record,
                 jobs.c.fence,
-                self.elsewhere.label("elsewhere"),
+                self.elsewhere.where(runs.c.run_time.between(*_ALL)).label("elsewhere"),
             )
             .cte("claimed")
         )
@@ -99,13 +103,25 @@ class PostgreSQL(Database):
         self.advance_on, self.advance_any = (
             self._advancing(me, ending) for ending in (False, True)
         )
+        # A run is looked for at a time, in the index: of a table that is thought to be empty, as
+        # it may have been when it was last vacuumed, all runs would be compared with all others.
         settled = _given("run", job_id=Text, run_time=BigInteger, fence=BigInteger)
+        place = column("ctid", _selectable=runs)
+        found = (
+            select(place)
+            .where(
+                runs.c.job_id == settled.c.job_id,
+                runs.c.run_time == settled.c.run_time,
+                runs.c.fence == settled.c.fence,
+                runs.c.member == me,
+            )
+            .correlate(settled)
+            .offset(literal_column("0"))  # what keeps the planner from another order
+            .lateral("found")
+        )
+        ended = select(found.c.ctid).select_from(settled.join(found, true())).cte("ended")
         self.delete_all_runs = delete(runs).where(
-            runs.c.job_id == settled.c.job_id,
-            runs.c.run_time == settled.c.run_time,
-            runs.c.fence == settled.c.fence,
-            runs.c.member == me,
-            select(lazily).scalar_subquery().is_not(None),
+            place == ended.c.ctid, select(lazily).scalar_subquery().is_not(None)
         )
         row = _given("entry", id=Text, next_run=BigInteger, record=Text)
         base = cast(self.clock(), BigInteger)
@@ -163,6 +179,11 @@ class PostgreSQL(Database):
         if version < _OLDEST:
             found, oldest = (".".join(map(str, each)) for each in (version, _OLDEST))
             raise RuntimeError(f"the server is PostgreSQL {found}, {oldest} or later is needed")
+
+    @contextmanager
+    def transaction(self, connection: Connection) -> Iterator[None]:
+        with _planned_anew(connection), super().transaction(connection):
+            yield
 
     def begin(self, connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN ISOLATION LEVEL READ COMMITTED")
@@ -224,7 +245,8 @@ class PostgreSQL(Database):
         self, connection: Connection, member: str, now: int | None, lease: int, limit: int
     ) -> tuple[int, list[ClaimedRow]]:
         values = {"me": member, "lease": lease, "limit": limit, **self.at(now)}
-        found = connection.execute(self.claim_due, values).all()
+        with _planned_anew(connection):
+            found = connection.execute(self.claim_due, values).all()
         if found[0][1] is None:
             return found[0][0], []
         return found[0][0], [ClaimedRow(*row[1:]) for row in found]
@@ -247,12 +269,10 @@ class PostgreSQL(Database):
         ]
         ending = any(entry.next_run is None for entry in entries)
         names = ("id", "fence", "next_run", "run_time", "record")
-        held = set(
-            connection.execute(
-                self.advance_any if ending else self.advance_on,
-                {"me": member, **_arrays(names, runs)},
-            ).scalars()
-        )
+        statement = self.advance_any if ending else self.advance_on
+        with _planned_anew(connection):
+            advanced = connection.execute(statement, {"me": member, **_arrays(names, runs)})
+            held = set(advanced.scalars())
         return [entry.id in held for entry in entries]
 
     def advance_held(self, connection: Connection, member: str, entries: Sequence[Advance]) -> None:
@@ -262,6 +282,26 @@ class PostgreSQL(Database):
     def delete_runs(self, connection: Connection, member: str, claims: Sequence[Claim]) -> int:
         values = _arrays(("job_id", "run_time", "fence"), self.run_keys(claims))
         return connection.execute(self.delete_all_runs, {"me": member, **values}).rowcount
+
+
+@contextmanager
+def _planned_anew(connection: Connection) -> Iterator[None]:
+    """Have PostgreSQL plan statements for the tables as they are.
+
+    The plan of one that psycopg has prepared is kept, and the number of runs goes from none to
+    thousands within a second: with the plan for none, each run would be looked for in all of the
+    table.
+    """
+    server: Any = connection.connection.dbapi_connection
+    threshold = getattr(server, "prepare_threshold", None)
+    if threshold is None:
+        yield
+        return
+    server.prepare_threshold = None
+    try:
+        yield
+    finally:
+        server.prepare_threshold = threshold
 
 
 def _row_arrays(rows: Sequence[Row]) -> dict[str, str]:
