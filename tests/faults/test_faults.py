@@ -25,6 +25,7 @@ from tocsin.triggers.interval import IntervalTrigger
 pytestmark = pytest.mark.faults
 _LEASE = 3.0
 _PERIOD = 1_000_000
+_PARTS = 10
 _JOBS = 1000 if long_form() else 200
 _KILLS = 100 if long_form() else 4
 #: How late a run may start besides what is left of a dead scheduler's lease, in seconds. The gate
@@ -76,14 +77,25 @@ def cluster(options: dict[str, Any], tmp_path: Path) -> Iterator[Cluster]:
 
 
 def add_jobs(options: dict[str, Any], count: int = _JOBS, seconds: int = 1, **rules: Any) -> None:
-    """Store jobs that run each second, or more seldom, and lose no run by coalescing."""
+    """Store jobs that run each second, or more seldom, and lose no run by coalescing.
+
+    They are due in `_PARTS` parts of a second, so that no member has them all for a while.
+    """
     scheduler = BackgroundScheduler(jobstores={"default": options}, timezone="UTC")
     scheduler.start(paused=True)
     start = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(seconds=3)
+    triggers = [
+        IntervalTrigger(
+            seconds=seconds, start_date=start + timedelta(seconds=part / _PARTS), timezone="UTC"
+        )
+        for part in range(_PARTS)
+    ]
     scheduler.add_jobs(
-        [{"id": f"job-{number:04}"} for number in range(count)],
+        [
+            {"id": f"job-{number:04}", "trigger": triggers[number % _PARTS]}
+            for number in range(count)
+        ],
         func=work,
-        trigger=IntervalTrigger(seconds=seconds, start_date=start, timezone="UTC"),
         coalesce=False,
         max_instances=1000,
         **rules,
