@@ -164,10 +164,12 @@ class Trigger(BaseTrigger):
     """The base of tocsin's own triggers: values that compare, hash, pickle and serialize.
 
     A subclass gives its constructor's arguments in `_arguments`, the name of its record in
-    ``kind``, and that record's version in ``version``.
+    ``kind``, and that record's version in ``version``. One that has ``__slots__`` has ``_jitter``
+    among them.
     """
 
-    __slots__ = ("_jitter",)
+    # For `_jitter`, each kind's own: an interval's is where the engine finds it.
+    __slots__ = ()
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
@@ -189,7 +191,8 @@ class Trigger(BaseTrigger):
 
     def _set_jitter(self, jitter: float | None) -> None:
         made = None if jitter is None else Jitter(jitter)
-        self._jitter = made if made is not None and made.spread else None
+        # In a slot of the kind's.
+        self._jitter = made if made is not None and made.spread else None  # type: ignore[misc]
 
     @property
     def jitter(self) -> float | None:

@@ -30,6 +30,7 @@ class CalendarIntervalTrigger(ScheduledTrigger):
     """
 
     __slots__ = (
+        "_jitter",
         "_schedule",
         "_time",
         "days",

@@ -21,7 +21,7 @@ class BaseCombiningTrigger(Trigger):
     Raises TypeError for what is no trigger, ValueError for an empty list.
     """
 
-    __slots__ = ("triggers",)
+    __slots__ = ("_jitter", "triggers")
 
     def __init__(self, triggers: Iterable[BaseTrigger], jitter: float | None = None) -> None:
         self.triggers = list(triggers)

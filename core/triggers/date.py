@@ -18,7 +18,7 @@ class DateTrigger(ScheduledTrigger):
     A naive date is read in ``timezone``, by default the local zone. Every call takes O(1).
     """
 
-    __slots__ = ("_schedule", "run_date")
+    __slots__ = ("_jitter", "_schedule", "run_date")
 
     kind = "date"
     start_date = end_date = None

@@ -7,14 +7,15 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tocsin.convert import MICROSECOND, as_datetime, as_number, as_timezone, edge_of, present
-from tocsin.engine.periodic import IntervalSchedule
-from tocsin.engine.schedule import Schedule
+from tocsin.engine.periodic import IntervalSchedule, Steps
 from tocsin.triggers.base import ScheduledTrigger, check_bounds
 from tocsin.triggers.cron.describe import join, name_zone
 
 _UNITS = ("weeks", "days", "hours", "minutes", "seconds", "microseconds")
 #: Longer than all of datetime's range, shorter than an instant's: such a trigger fires once.
 _LONGEST = 2**60
+#: The last run time of a trigger without an end: none that is worked out is later.
+_ENDLESS = _LONGEST - 1
 
 
 class _Interval(NamedTuple):
@@ -39,7 +40,7 @@ def _interval_of(*given: float) -> _Interval:
     return _Interval(units, length, min(length // MICROSECOND, _LONGEST))
 
 
-class IntervalTrigger(ScheduledTrigger):
+class IntervalTrigger(Steps, ScheduledTrigger):
     """Fire each time that the interval has elapsed since ``start_date``.
 
     The interval is elapsed time: ``days=1`` is 24 hours, which is another time of day after
@@ -53,12 +54,15 @@ class IntervalTrigger(ScheduledTrigger):
 
     # A million jobs may each have their own: two instants, and what it shares with others. It
     # takes a schedule only for what goes through many fire times.
-    __slots__ = ("_edge", "_first", "_interval", "_last")
+    __slots__ = ()
 
     kind = "interval"
 
-    _edge: Schedule
-    _last: int | None
+    _interval: _Interval
+
+    # Said here, they count as what decides; see `Trigger.__init_subclass__`.
+    next_run = Steps.next_run
+    latest_run = Steps.latest_run
 
     def __init__(
         self,
@@ -96,7 +100,8 @@ class IntervalTrigger(ScheduledTrigger):
         self._interval = interval
         self._edge = edge
         self._first = first
-        self._last = None
+        self._step = interval.step
+        self._last = _ENDLESS
         if end_date is not None:
             self._last = edge.instant(as_datetime(end_date, tz, "end_date"))
             check_bounds(self.start_date if start_date is not None else None, self.end_date)
@@ -104,7 +109,8 @@ class IntervalTrigger(ScheduledTrigger):
 
     @property
     def _schedule(self) -> IntervalSchedule:
-        return IntervalSchedule(self._edge.tz, self._first, self._last, self._interval.step)
+        last = None if self._last == _ENDLESS else self._last
+        return IntervalSchedule(self._edge.tz, self._first, last, self._step)
 
     @property
     def timezone(self) -> tzinfo:
@@ -119,7 +125,7 @@ class IntervalTrigger(ScheduledTrigger):
     @property
     def end_date(self) -> datetime | None:
         """The last time at which it may fire; None for no end."""
-        return None if self._last is None else self.moment(self._last)
+        return None if self._last == _ENDLESS else self.moment(self._last)
 
     @property
     def interval(self) -> timedelta:
@@ -144,32 +150,6 @@ class IntervalTrigger(ScheduledTrigger):
             return super().get_next_fire_time(previous_fire_time, now)
         found = self.next_run(edge.instant(previous_fire_time), 0, edge)
         return None if found is None else edge.moment(found)
-
-    def moment(self, instant: int, edge: Schedule | None = None) -> datetime | None:
-        """Turn an instant into a datetime in the trigger's time zone."""
-        return self._edge.moment(instant)
-
-    def next_run(self, previous: int | None, now: int, edge: Schedule) -> int | None:
-        """Do what `get_next_fire_time` does, on instants."""
-        if self._jitter is not None:
-            return super().next_run(previous, now, edge)
-        if previous is not None:
-            found = previous + self._interval.step
-        else:
-            found = self._first
-            if found < now:
-                step = self._interval.step
-                found += (now - found + step - 1) // step * step
-        last = self._last
-        return None if found >= _LONGEST or (last is not None and found > last) else found
-
-    def latest_run(self, first: int, now: int, edge: Schedule) -> int:
-        """Give the last of the run times that begin with ``first`` and are not after ``now``."""
-        if self._jitter is not None:
-            return super().latest_run(first, now, edge)
-        step = self._interval.step
-        until = now if self._last is None else min(now, self._last)
-        return first + max(until - first, 0) // step * step
 
     def _arguments(self) -> dict[str, Any]:
         return {**self._interval.units, **self._bounds()}

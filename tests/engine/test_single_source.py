@@ -28,7 +28,9 @@ FOLDER = Path(tocsin.__file__).parent / "engine"
 
 _CLASS = re.compile(r"cdef class (\w+)")
 _FUNCTION = re.compile(r"(cp?def)\s+(?:inline\s+)?[\w*]+(?:\s+[\w*]+)?\s+\**(\w+)\s*\(")
-_ATTRIBUTES = re.compile(r"cdef (?!class|readonly|inline|extern)(?:unsigned )?\w+ ([\w, ]+)$")
+_ATTRIBUTES = re.compile(
+    r"cdef (?!class|public|readonly|inline|extern)(?:unsigned )?\w+ ([\w, ]+)$"
+)
 _LOCALS = re.compile(r"@cython\.locals\((.*?)\)\s*(?=\n\s*cp?def)", re.DOTALL)
 
 
@@ -219,6 +221,32 @@ def test_intervals_are_the_same(
         each.IntervalSchedule(tz, start, last, step) for each in (periodic, source["periodic"])
     )
     compare(left, right, data)
+
+
+def steps(made: Any, edge: Any, first: int, last: int | None, step: int) -> Any:
+    """Give steps what an interval trigger gives them."""
+    made._edge = edge
+    made._interval = made._jitter = None
+    made._first, made._step = first, step
+    made._last = 2**60 - 1 if last is None else last
+    return made
+
+
+@pytest.mark.compiled
+@given(data=st.data(), tz=ZONE, first=BOUND.map(lambda n: n or 0), last=BOUND)
+def test_steps_are_the_same(
+    source: dict[str, ModuleType], data: st.DataObject, tz: tzinfo, first: int, last: int | None
+) -> None:
+    step = data.draw(st.integers(1, 10**9) | st.integers(1, 2**60))
+    bounds = first, last, step
+    left = steps(periodic.Steps(), schedule.Schedule(tz), *bounds)
+    right = steps(source["periodic"].Steps(), source["schedule"].Schedule(tz), *bounds)
+    previous, now = data.draw(st.none() | NUMBERS), data.draw(NUMBERS)
+    assert outcome(left.next_run, previous, now, None) == outcome(
+        right.next_run, previous, now, None
+    )
+    assert outcome(left.latest_run, first, now, None) == outcome(right.latest_run, first, now, None)
+    assert left.moment(first, None) == right.moment(first)
 
 
 @pytest.mark.compiled

@@ -62,6 +62,7 @@ class CronTrigger(ScheduledTrigger):
 
     __slots__ = (
         "_crontab",
+        "_jitter",
         "_numbering",
         "_schedule",
         "_seeding",
