@@ -23,8 +23,10 @@ from tocsin import (
     OrTrigger,
     Trigger,
 )
+from tocsin.errors import CronError
 from tocsin.interfaces import ITrigger
 from tocsin.triggers import SkippingCalendarTrigger
+from tocsin.triggers.cron.grammar import parse_field
 
 BERLIN = ZoneInfo("Europe/Berlin")
 UTC = timezone.utc
@@ -277,3 +279,26 @@ def test_a_wrong_record_says_why(change: dict[str, object], words: str) -> None:
     assert str(caught.value).startswith(words)
     with pytest.raises(ValueError, match="'cron' is not a kind of IntervalTrigger"):
         IntervalTrigger.from_dict(TWO.to_dict())
+
+
+def test_a_field_is_remembered_with_all_that_it_depends_on() -> None:
+    asked = [
+        {"name": name, "text": text, "numbering": numbering, "seed": seed}
+        for name in ("day_of_week", "month")
+        for text in ("1-3", "1-3/2", "H")
+        for numbering in ("cron", "apscheduler")
+        for seed in ("job-1", "job-2", "job-3")
+    ]
+    # Long ones are not remembered.
+    afresh = [parse_field(**{**each, "text": each["text"] + 80 * " "}) for each in asked]
+    for _ in range(2):
+        assert [parse_field(**each) for each in asked] == afresh
+    assert len(set(afresh)) > 6
+    assert parse_field("minute", "*/5", seed="job-1") is parse_field("minute", "*/5", seed="job-2")
+
+
+def test_a_field_that_is_wrong_again_is_blamed_where_it_is_now() -> None:
+    for text, position in (("99 * * * *", 1), ("   99 * * * *", 4), ("99 * * * *", 1)):
+        with pytest.raises(CronError) as caught:
+            CronTrigger.from_crontab(text, UTC)
+        assert (caught.value.position, caught.value.text) == (position, text)

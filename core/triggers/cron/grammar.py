@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 
 from tocsin.errors import CronError
@@ -97,25 +98,41 @@ def parse_field(
     offset: int = 0,
     is_default: bool = False,
 ) -> Field:
-    """Parse a field.
+    """Parse a field; one that was parsed not long ago costs a look-up.
 
     ``whole`` is the text to show in an error, in which this field starts at ``offset``; the
     field's own text by default. ``seed`` feeds the ``H`` items. Raises CronError.
     """
-    parser = _Parser(name, text, numbering, seed, text if whole is None else whole, offset)
-    return parser.parse(is_default)
+    if "h" not in text.lower():
+        seed = None
+    parse = _parse if len(text) < 80 else _parse.__wrapped__
+    try:
+        return parse(name, text, numbering, seed, is_default)
+    except CronError as error:
+        if whole is None or error.position is None:
+            raise
+        raise CronError(
+            error.reason,
+            field=error.field,
+            value=error.value,
+            text=whole,
+            position=offset + error.position,
+            allowed=error.allowed,
+        ) from None
+
+
+# The fields of all crontabs are few, and reading one takes many times as long as a fire time.
+@lru_cache(maxsize=1024)
+def _parse(name: str, text: str, numbering: str, seed: str | None, is_default: bool) -> Field:
+    return _Parser(name, text, numbering, seed).parse(is_default)
 
 
 class _Parser:
-    def __init__(
-        self, name: str, text: str, numbering: str, seed: str | None, whole: str, offset: int
-    ) -> None:
+    def __init__(self, name: str, text: str, numbering: str, seed: str | None) -> None:
         self.name = name
         self.text = text
         self.cron = numbering == "cron" and name == "day_of_week"
         self.seed = seed
-        self.whole = whole
-        self.offset = offset
         self.low, self.high = RANGES[name]
         self.mask = self.from_end = self.nearest = self.nth = 0
         self.item = ""
@@ -277,13 +294,13 @@ class _Parser:
 
     def error(self, token: str, reason: str, allowed: str | None = None, at: int = 0) -> CronError:
         """Blame a part of the item that starts ``at`` a place in it."""
-        place = self.offset + self.start + at
-        shown = self.whole[place : place + len(token)]
+        place = self.start + at
+        shown = self.text[place : place + len(token)]
         return CronError(
             reason,
             field=self.name,
             value=shown if shown.lower() == token else token,
-            text=self.whole,
+            text=self.text,
             position=place + 1,
             allowed=allowed,
         )
