@@ -105,7 +105,7 @@ _OPTIONS = frozenset(signature(SharedJobStore.__init__).parameters) - {"self"} |
 
 
 class LeadingStore(SharedJobStore):
-    """The part of a `ShardJobStore` that has to do with shards as a whole.
+    """The part of a `ShardJobStore` that has to do with shards as a whole: membership, leading.
 
     All of its state is guarded by one lock but for what the tree tells, in a thread of its own.
     """

@@ -445,6 +445,19 @@ class SharedJobStore(BaseJobStore):
             self._read[job_id] = (version, text, self._copy(job, None))
         return job
 
+    def _adopted(self, job_id: str, record: str, fence: int, times: Sequence[int]) -> Job | None:
+        """Make the job of runs that were taken over; None, and a report, if it can't run here."""
+        try:
+            job = self._copy(self.codec.loads(record, None), None)
+            job._call = (self._imported(job._call[0]), *job._call[1:])
+        except Exception as error:  # the import of a module may raise anything
+            self._unreadable(job_id, error)
+            return None
+        claim = Claim(self, job_id, fence, 0, elapsed(), record)
+        claim.times = times
+        job._handle = claim
+        return job
+
     def _unreadable(self, job_id: str, error: Exception) -> None:
         if self._scheduler is not None:
             reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
