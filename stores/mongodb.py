@@ -714,6 +714,16 @@ class MongoDBJobStore(RowJobStore):
         done = self._again(lambda: self._jobs.update_one({"_id": runs.id, **theirs}, change))
         return bool(done.matched_count) or bool(self._mine(member, [runs]))
 
+    def _hand_back(self, member: str, taken: Sequence[OrphanedRuns]) -> None:
+        steps = [
+            UpdateOne(
+                {"_id": runs.id, **_with_run(member=member, fence=runs.fence)},
+                {"$set": {"runs.$.member": runs.member}},
+            )
+            for runs in taken
+        ]
+        self._again(lambda: self._jobs.bulk_write(steps, ordered=False))
+
     def _mine(self, member: str, taken: Sequence[OrphanedRuns]) -> list[OrphanedRuns]:
         """Give those of runs that are ours."""
         held = self._runs_of(member, [(each.id, each.fence) for each in taken], self._jobs)

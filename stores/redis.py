@@ -476,6 +476,10 @@ class RedisJobStore(RowJobStore):
             for job_id, times, fence, record, gone in _unpacked(answer)
         ]
 
+    def _hand_back(self, member: str, taken: Sequence[OrphanedRuns]) -> None:
+        packed = _packed([(runs.id, _number_text(runs.fence), runs.member) for runs in taken])
+        self._call(scripts.HAND_BACK, member, packed, again=True)
+
 
 class _NotRun(Exception):
     """The server could not be reached, so that nothing was run there."""

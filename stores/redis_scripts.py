@@ -540,3 +540,21 @@ redis.call('HSET', meta, 'taken ' .. me, ARGV[3] .. ' ' .. answer)
 return answer
 """
 )
+
+#: ARGV: member, entries of id, fence and the member who is gone. Has the runs be orphans again.
+HAND_BACK = Script(
+    r"""
+for _, entry in ipairs(cjson.decode(ARGV[2])) do
+  local id, mine, kept = entry[1], entry[2] .. ' ' .. ARGV[1] .. ' ', {}
+  for line in lines(redis.call('HGET', runs, id)) do
+    if string.sub(line, 1, #mine) == mine then
+      line = entry[2] .. ' ' .. entry[3] .. ' ' .. string.sub(line, #mine + 1)
+      redis.call('ZADD', members, '-inf', entry[3])
+    end
+    kept[#kept + 1] = line
+  end
+  write_lines(id, kept)
+end
+touch()
+"""
+)

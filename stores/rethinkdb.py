@@ -441,6 +441,13 @@ class RethinkDBJobStore(RowJobStore):
                 claim.settle()
         return found
 
+    def _hand_back(self, member: str, taken: Sequence[OrphanedRuns]) -> None:
+        gone: dict[str, list[dict[str, Any]]] = {}
+        for runs in taken:
+            entry = {"fence": runs.fence, "member": runs.member}
+            gone.setdefault(key_of(runs.id), []).append(entry)
+        self._run(self._queries.hand_back(member, gone), again=True)
+
 
 class _NotRun(Exception):
     """The server could not be reached, so that nothing was run there."""

@@ -412,6 +412,22 @@ class Queries:
             )
         )
 
+    def hand_back(self, member: str, gone: Mapping[str, Sequence[Mapping[str, Any]]]) -> Any:
+        """Have runs be those of members who are gone: by key, the fence of each and the member."""
+
+        def handed(entries: Any, row: Any, run: Any) -> Any:
+            found = entries[row["id"]].filter(
+                lambda each: (run["member"] == member) & (each["fence"] == run["fence"])
+            )
+            return run.merge(found.map(lambda each: each.pluck("member")).nth(0).default({}))
+
+        return r.expr({key: list(each) for key, each in gone.items()}).do(
+            lambda entries: self.jobs.get_all(r.args(list(gone))).update(
+                lambda row: {"runs": row["runs"].map(lambda run: handed(entries, row, run))},
+                durability="hard",
+            )
+        )
+
 
 def _instant(now: int | None) -> Any:
     """Give an instant, by the server's clock when there is none."""

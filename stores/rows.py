@@ -55,7 +55,8 @@ class Advance(NamedTuple):
 class OrphanedRuns(NamedTuple):
     """The runs of one claim of a member that was expelled.
 
-    With a ``record`` they belong to us now, with a higher ``fence``; without one they are out.
+    With a ``record`` they belong to us now, with a higher ``fence``, which no claim of the job
+    has had or will have; without one they are out.
     """
 
     id: str
@@ -95,8 +96,8 @@ class RowJobStore(SharedJobStore):
 
     def _reset(self) -> None:
         super()._reset()
-        # Runs that were taken over and can't be begun here as yet.
-        self._unstarted: list[OrphanedRuns] = []
+        # Runs that were taken over and can't be begun here, to be left to others.
+        self._unwanted: list[OrphanedRuns] = []
         self._known_due, self._told = None, False
         self._found_none = False
 
@@ -153,6 +154,10 @@ class RowJobStore(SharedJobStore):
     @abstractmethod
     def _orphans(self, member: str, now: int | None) -> list[OrphanedRuns]:
         """Expel members whose leases ran out, and take their runs: see `OrphanedRuns`."""
+
+    @abstractmethod
+    def _hand_back(self, member: str, taken: Sequence[OrphanedRuns]) -> None:
+        """Have runs that were taken over be ``runs.member``'s again, who is gone: orphans."""
 
     def _announce(self) -> None:
         """Wake the other schedulers: they call `_woken`. Without it they see it by polling."""
@@ -294,19 +299,30 @@ class RowJobStore(SharedJobStore):
 
     def _take_over(self, member: str, now: int | None) -> list[Recovered]:
         found = []
-        taken, self._unstarted = [*self._unstarted, *self._orphans(member, now)], []
-        for runs in taken:
+        for runs in self._orphans(member, now):
             job = None
             reason = f"the scheduler {runs.member} that had claimed it has stopped answering"
             if runs.record is not None:
                 job = self._orphan(runs, runs.record)
                 if job is None:
-                    self._unstarted.append(runs)
+                    self._unwanted.append(runs)
                     continue
             else:
                 reason += "; it may have run"
             found.append(Recovered(runs.id, runs.times, job, reason))
+        try:
+            self._leave_unwanted(member)
+        except Exception:
+            if not found:
+                raise
+            # What was found is started all the same; the next call leaves the rest to others.
         return found
+
+    def _leave_unwanted(self, member: str) -> None:
+        """Leave runs that can't be begun here to others; we look at them again as they do."""
+        if self._unwanted:
+            self._hand_back(member, self._unwanted)
+            self._unwanted = []
 
     def _orphan(self, runs: OrphanedRuns, record: str) -> Job | None:
         try:

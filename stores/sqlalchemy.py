@@ -362,6 +362,9 @@ class SQLAlchemyJobStore(RowJobStore):
                 return found
         return self._call(self._database.orphans, member, now, self._taking)
 
+    def _hand_back(self, member: str, taken: Sequence[OrphanedRuns]) -> None:
+        self._call(self._database.give_back, member, taken, again=True)
+
 
 class _NotDone(Exception):
     """A step was not taken, for there was no connection."""

@@ -425,6 +425,27 @@ class SharedStoreCompliance:
         assert second.job is not None
         assert second.job._handle.fence > first.job._handle.fence
 
+    def test_a_run_that_can_not_be_begun_here_is_left_to_others(self) -> None:
+        one, other = self.open(), self.open(allowed_modules="json")
+        one.add_jobs([self.job("again", at_least_once=True)], False)
+        self.started(one)
+        self.abandon(one)
+        self.expire()
+        told: list[Any] = []
+        assert other._scheduler is not None
+        other._scheduler.add_listener(told.append, EVENT_JOB_BROKEN)
+        for _ in range(2):
+            assert self.recovered(other) == []
+            self.clock.advance(self.lease / 2)
+        assert [event.job_id for event in told] == ["again"]
+        third = self.open()
+        self.move(other, third)
+        (found,) = self.recovered(third)
+        assert found.job is not None
+        assert list(found.times) == [self.at(0)]
+        assert self.settled(third, found.job) == [True]
+        assert self.recovered(other) == []
+
     def test_a_late_holder_is_refused(self) -> None:
         one, other = self.open(), self.open()
         one.add_jobs([self.job("again", at_least_once=True), self.job("once")], False)
@@ -505,6 +526,27 @@ class SharedStoreCompliance:
         assert one.advance([(job, self.at(2), self.at(3))]) == [True]
         (job,) = self.claimed(one, 3)
         assert job._handle.elsewhere == 1
+
+    def test_instances_that_were_taken_over_are_counted_elsewhere(self) -> None:
+        one = self.open()
+        one.add_jobs([self.job("wide", max_instances=5, at_least_once=True)], False)
+        self.started(one, following=1)
+        for _ in range(2):  # with as many fences as the claims that follow will have
+            self.abandon(one)
+            self.expire()
+            one = self.open()
+            assert len(self.recovered(one)) == 1
+        for second in (1, 2, 3):
+            (job,) = self.claimed(one, second)
+            assert job._handle.elsewhere == 0
+            assert one.advance([(job, self.at(second), self.at(second + 1))]) == [True]
+        other = self.open()
+        self.move(one, other)
+        (job,) = self.claimed(other, 4)
+        assert job._handle.elsewhere == 4
+
+    def move(self, giver: SharedJobStore, taker: SharedJobStore) -> None:
+        """Have one store lead what another one led, where stores lead parts of the jobs."""
 
     # What can't be read or run here
 

@@ -32,6 +32,9 @@ __all__ = ["Database", "Refused"]
 
 #: So many rows, or values in a list, at once.
 CHUNK = 1000
+#: So much higher is the fence of runs that are taken over: a job is not claimed as often while one
+#: of its runs goes on, so that no claim before or after has the same one.
+_APART = 1 << 32
 _Item = TypeVar("_Item")
 
 
@@ -125,7 +128,15 @@ class Database:
             runs.c.fence == bindparam("known"),
         )
         self.take_run = (
-            update(runs).where(*run).values(member=bindparam("taker"), fence=runs.c.fence + 1)
+            update(runs).where(*run).values(member=bindparam("taker"), fence=runs.c.fence + _APART)
+        )
+        self.hand_back = (
+            update(runs)
+            .where(
+                *(runs.c.job_id == bindparam("of_job"), runs.c.fence == bindparam("known")),
+                runs.c.member == bindparam("taker"),
+            )
+            .values(member=bindparam("gone"))
         )
         self.drop_run = delete(runs).where(*run)
 
@@ -460,8 +471,19 @@ class Database:
             run
             for run in taking
             if current.get((run.job_id, run.run_time))
-            == ((run.fence + 1, member) if run.record else None)
+            == ((run.fence + _APART, member) if run.record else None)
         )
+
+    def give_back(self, connection: Connection, member: str, taken: Sequence[OrphanedRuns]) -> None:
+        """Have runs be those of members who are gone."""
+        with self.transaction(connection):
+            connection.execute(
+                self.hand_back,
+                [
+                    {"of_job": runs.id, "known": runs.fence, "taker": member, "gone": runs.member}
+                    for runs in taken
+                ],
+            )
 
 
 def _claims(runs: Iterable[Any]) -> list[OrphanedRuns]:
@@ -474,7 +496,7 @@ def _claims(runs: Iterable[Any]) -> list[OrphanedRuns]:
         OrphanedRuns(
             job_id,
             sorted(run.run_time for run in several),
-            fence + 1 if several[0].record else fence,
+            fence + _APART if several[0].record else fence,
             several[0].record,
             several[0].member,
         )

@@ -76,6 +76,8 @@ _NX_LACKS = {
     "test_a_run_whose_scheduler_died_is_lost_and_reported_once": _POSITIONAL,
     "test_a_run_at_least_once_is_begun_anew": _POSITIONAL,
     "test_a_run_that_was_begun_anew_may_need_another": _POSITIONAL,
+    "test_a_run_that_can_not_be_begun_here_is_left_to_others": _POSITIONAL,
+    "test_instances_that_were_taken_over_are_counted_elsewhere": _POSITIONAL,
     "test_a_late_holder_is_refused": _POSITIONAL,
     "test_a_run_at_least_once_outlives_its_schedule": _POSITIONAL,
     "test_a_run_at_least_once_does_not_outlive_its_removal": _POSITIONAL,

@@ -115,6 +115,7 @@ SENT = {
     "recorded": QUERIES.recorded("me", ["one"]),
     "expel": QUERIES.expel("me", None),
     "take_over": QUERIES.take_over("me", ["gone"], 9, "call"),
+    "hand_back": QUERIES.hand_back("me", {"one": [{"fence": 7, "member": "gone"}]}),
 }
 TERMS = Path(__file__).with_name("rethinkdb_terms.txt")
 

@@ -39,6 +39,24 @@ class Shared(SharedStoreCompliance):
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(record=text))
         engine.dispose()
 
+    def test_a_late_holder_is_refused_when_its_run_is_had_again(self) -> None:
+        one, other = self.open(), self.open()
+        one.add_jobs([self.job("again", at_least_once=True)], False)
+        late = [job._handle for job in self.started(one)]
+        for taker in (other, one, other):
+            self.clock.advance(self.lease + 1)
+            (found,) = self.recovered(taker)
+            assert found.job is not None
+            late.append(found.job._handle)
+        assert other._settle(other._member or "", late) == [False, False, False, True]
+        one._renew_lease(self.clock.now())
+        for _ in range(4):  # the same run once more, with the fences that follow
+            one.modify_job("again", {"_next_run": self.at(0)})
+            (job,) = self.claimed(one)
+            assert one.advance([(job, self.at(0), self.at(3600))]) == [True]
+            assert one._settle(one._member or "", late) == [False] * 4
+            assert self.settled(one, job) == [True]
+
 
 class TestSQLiteShared(Shared):
     @pytest.fixture(autouse=True)
