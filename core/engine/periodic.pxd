@@ -31,6 +31,6 @@ cdef class CalendarSchedule(Schedule):
     @cython.locals(segment=Segment, local=int64_t, count=int64_t, found=int64_t)
     cdef int64_t preceding(self, int64_t instant) except? -1
     @cython.locals(days=int64_t, count=int64_t)
-    cdef int64_t count_until(self, int64_t local) noexcept nogil
+    cdef inline int64_t count_until(self, int64_t local) noexcept nogil
     @cython.locals(month=int64_t, year=int64_t, length=int64_t, day=int64_t, days=int64_t)
-    cdef int64_t nth(self, int64_t count) noexcept nogil
+    cdef inline int64_t nth(self, int64_t count) noexcept nogil
