@@ -191,6 +191,13 @@ class SharedJobStore(BaseJobStore):
         """Turn an instant of the scheduler's clock into one of the clock that decides here."""
         return now + self._offset
 
+    def learn_time(self) -> None:
+        """Ask what time it is by the clock that decides, for whoever claims nothing.
+
+        It takes a member to be told: we are one from now on, until the shutdown.
+        """
+        self._renew_lease(self._now())
+
     def _given(self, now: int) -> int | None:
         """Give the instant to use on the server, None for the server's own."""
         return now if self.clock == "scheduler" else None

@@ -58,6 +58,7 @@ class _Open:
     def __init__(self, store: BaseJobStore, observer: Observer) -> None:
         self.store = store
         self.observer = observer
+        self._knows_time = not isinstance(store, SharedJobStore)
 
     def jobs(self) -> list[tuple[str, Job | str]]:
         """Give each job by its id, those that run next first; the reason, if it can't be read."""
@@ -74,8 +75,14 @@ class _Open:
 
     def first_run(self, job: Job) -> int | None:
         """Give the instant at which a job's schedule has it run next."""
-        now = self.store.time(self.observer.now())
-        return job.trigger.next_run(None, now, self.observer._edge)
+        return job.trigger.next_run(None, self.now(), self.observer._edge)
+
+    def now(self) -> int:
+        """Give the instant by the clock that decides about the jobs."""
+        if not self._knows_time and isinstance(self.store, SharedJobStore):
+            self.store.learn_time()
+            self._knows_time = True
+        return self.store.time(self.observer.now())
 
 
 _Change = Callable[[_Open, str], str]
@@ -397,11 +404,10 @@ def remove_command(opened: _Open, job_id: str) -> str:
 def run_now_command(opened: _Open, job_id: str) -> str:
     """Make jobs due at once: a scheduler that uses the store runs them.
 
-    The next run time becomes now, by the clock of this machine, and the schedule goes on from
-    there. A paused job is resumed by it. Without a scheduler the run waits until there is one.
+    The next run time becomes now, by the store's clock where it has one, and the schedule goes on
+    from there. A paused job is resumed by it. Without a scheduler the run waits until there is one.
     """
-    now = opened.store.time(opened.observer.now())
-    opened.store.modify_job(job_id, {"_next_run": now, "failure": None})
+    opened.store.modify_job(job_id, {"_next_run": opened.now(), "failure": None})
     return "is due now; the next scheduler that looks runs it"
 
 

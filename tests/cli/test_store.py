@@ -17,6 +17,7 @@ from tocsin.adapters.background import BackgroundScheduler
 from tocsin.cli.addresses import make_store, read_address
 from tocsin.cli.app import app
 from tocsin.cli.place import url_of_file
+from tocsin.clock import SystemClock
 
 SOON = datetime(2031, 3, 30, 2, 30, tzinfo=timezone.utc)
 
@@ -114,6 +115,25 @@ def test_a_store_of_each_kind(kind: str, request: pytest.FixtureRequest) -> None
     assert "hourly: removed" in printed("remove", url, "hourly", "nightly")
     assert [job["id"] for job in loaded("list", url)] == ["paused one"]
     assert "No job by the id of hourly" in refused(1, "remove", url, "hourly")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "etcd"])  # it has no clock
+@pytest.mark.parametrize("skew", [-300, 300])
+def test_the_clock_of_the_store_decides_what_is_now(
+    kind: str, skew: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = KINDS[kind](request)
+    printed("init", url)
+    add(url)
+    true = SystemClock.now
+    monkeypatch.setattr(SystemClock, "now", lambda self: true(self) + skew * 1_000_000)
+    before = datetime.now(timezone.utc) - timedelta(seconds=5)
+    printed("run-now", url, "hourly", "nightly")
+    printed("resume", url, "paused one")
+    due = {job["id"]: datetime.fromisoformat(job["next_run_time"]) for job in loaded("list", url)}
+    for job_id in ("hourly", "nightly"):
+        assert before <= due[job_id] <= datetime.now(timezone.utc) + timedelta(seconds=5)
+    assert due["paused one"] > before
 
 
 # What is shown
