@@ -404,6 +404,28 @@ def test_a_lock_that_is_held_too_long_is_waited_for_again(
     assert found.name == "renamed"
 
 
+def test_a_lock_of_sqlite_ends_in_an_error_of_sqlalchemy(
+    url: str, opened: Callable[..., Any]
+) -> None:
+    store = opened(url, engine_options={"connect_args": {"timeout": 0}})
+    store.add_job(job(store, "a", -1.0))
+    for _ in range(2):
+        with create_engine(url, isolation_level="AUTOCOMMIT").connect() as other:
+            other.exec_driver_sql("BEGIN IMMEDIATE")
+            with pytest.raises(DBAPIError, match="locked"):
+                store.claim(now(store), 10)
+            other.exec_driver_sql("ROLLBACK")
+    # The connection that it had is as good as new.
+    (claimed,) = store.claim(now(store), 10)
+    assert store.advance([(claimed, claimed._next_run, None)]) == [True]
+    with store._engine.connect() as connection:
+        levels = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("synchronous", "cache_size")
+        }
+    assert levels == {"synchronous": 2, "cache_size": -8192}
+
+
 def test_the_other_driver_of_postgresql(postgresql: Any, opened: Callable[..., Any]) -> None:
     address = postgresql.url.replace("+psycopg", "+psycopg2")
     table = name()
