@@ -1,13 +1,16 @@
-"""Build the compiled engine, and list the packages; all else is in pyproject.toml.
+"""Build the compiled engine, list the packages, and point the README's links to where they lead;
+all else is in pyproject.toml.
 
 ``TOCSIN_PURE=1`` builds no extension. ``TOCSIN_REQUIRE_COMPILED=1`` makes a missing one an
 error. With neither, a machine without a working compiler gets the interpreted engine and a
-warning that says so (pip shows it with ``-v``).
+warning that says so (pip shows it with ``-v``). ``TOCSIN_SOURCES`` is the address below which the
+files of this version can be read.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -105,7 +108,20 @@ def packages() -> list[str]:
     return found
 
 
+def description() -> str:
+    """Give the README as an index shows it, where no other file is beside it."""
+    text = Path("README.md").read_text(encoding="utf-8")
+    sources = os.environ.get("TOCSIN_SOURCES")
+    if not sources:
+        return text
+    text = re.sub(r"(?<=\]\()(?=#)", "README.md", text)  # an index gives headings no address
+    text = re.sub(r"(?<=\]\()(?![a-z]+:)", f"{sources}/", text)
+    return re.sub(r'(?<= src=")(?![a-z]+:)([^"]+)', rf"{sources}/\1?raw=true", text)
+
+
 setup(
+    long_description=description(),
+    long_description_content_type="text/markdown",
     packages=packages(),
     package_dir=ROOTS,
     ext_modules=extensions(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import tarfile
 from email.message import Message
 from email.parser import Parser
@@ -10,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from zipfile import ZipFile
 
 import pytest
+from support.packages import copy_sources, run
 
 import tocsin
 from tocsin import _twin
@@ -100,6 +103,33 @@ def test_metadata(wheel: Path) -> None:
     assert found["Description-Content-Type"] == "text/markdown"
     versions = {f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 15)}
     assert versions <= set(found.get_all("Classifier", []))
+
+
+def test_an_index_shows_the_readme_with_links_that_lead_somewhere(
+    wheel: Path, built: Path, tmp_path: Path
+) -> None:
+    readme = (built / "README.md").read_text(encoding="utf-8")
+    assert metadata(wheel).get_payload() == readme
+    folder = copy_sources(tmp_path / "sources", built)
+    sources = "https://example.org/tocsin/blob/v1"
+    script = "from setuptools.build_meta import prepare_metadata_for_build_wheel as m; m('.')"
+    run(sys.executable, "-c", script, cwd=folder, TOCSIN_SOURCES=sources)
+    (made,) = folder.glob("*.dist-info/METADATA")
+    text = Parser().parsestr(made.read_text(encoding="utf-8")).get_payload()
+    assert isinstance(text, str)
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    images = re.findall(r'src="([^"]+)"', text)
+    assert links
+    assert images
+    assert all(image.endswith("?raw=true") for image in images)
+    for link in (*links, *images):
+        assert link.startswith("https://")
+        if link.startswith(sources):
+            path = link.removeprefix(f"{sources}/").removesuffix("?raw=true").partition("#")[0]
+            assert (folder / path).is_file(), link
+    # And nothing else is changed.
+    back = text.replace(f"{sources}/", "").replace("?raw=true", "")
+    assert back.replace("](README.md#", "](#") == readme
 
 
 def test_extras_and_dependencies(wheel: Path) -> None:
