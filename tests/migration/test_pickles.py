@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import _codecs
 import collections
+import copy
+import copyreg
 import pickle
 import sys
 import uuid
@@ -316,6 +319,102 @@ def test_an_object_of_an_application_is_named() -> None:
         words = reason(pickle.dumps(state_of(**changes)))
         assert words.startswith(f"{path}: an object that {__name__}:Order makes is not looked up")
     assert f"{__name__}:Order is not looked up" in reason(pickle.dumps(state_of(args=(Order,))))
+
+
+class Bag(list[Any]):
+    """A list of an application."""
+
+
+class Table(dict[str, Any]):
+    """A dictionary of an application."""
+
+
+class Keyed:
+    """What is made of keywords."""
+
+    def __init__(self, number: int, *, key: str) -> None:
+        self.given = number, key
+
+    def __new__(cls, number: int, *, key: str) -> Keyed:
+        return super().__new__(cls)
+
+    def __getnewargs_ex__(self) -> Any:
+        number, key = self.given
+        return (number,), {"key": key}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS[2:])
+def test_what_would_be_made_is_told(protocol: int) -> None:
+    bag = Bag([1, [2]])
+    bag.label = "x"  # type: ignore[attr-defined]
+    keyed = (f"{__name__}:Keyed", (5, {"key": "k"}))
+    if protocol < 4:  # which have no way to say it, but a call of this
+        keyed = ("functools:partial()", ())
+    for made, name, args, items, state in (
+        (bag, f"{__name__}:Bag", (), [1, [2]], {"label": "x"}),
+        (Table(a=1, b=None), f"{__name__}:Table", (), [("a", 1), ("b", None)], None),
+        (Keyed(5, key="k"), *keyed, [], {"given": (5, "k")}),
+    ):
+        found = read(pickle.dumps(made, protocol))
+        assert isinstance(found, Made)
+        assert (found.name, found.args) == (name, args)
+        assert (found.items, found.state) == (items, state)
+        for turn in (pickle.dumps, copy.copy):
+            with pytest.raises(ValueError, match="was read from a pickle, and was never made"):
+                turn(found)
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "args"),
+    [
+        (b"cshop\nmake\n(tR(S'x'\ntR.", "shop:make()", ("x",)),
+        (b"cbuiltins\ngetattr\n(cshop\nOrder\nS'of'\ntR(I1\ntR.", "shop:Order.of", (1,)),
+        (b"c__builtin__\ngetattr\n(cshop\nOrder\nI5\ntR(tR.", "builtins:getattr()", ()),
+    ],
+    ids=["what is called", "a method", "no method"],
+)
+def test_what_was_made_and_is_called(data: bytes, name: str, args: tuple[Any, ...]) -> None:
+    found = read(data)
+    assert isinstance(found, Made)
+    assert (found.name, found.args) == (name, args)
+
+
+def test_only_bytes_are_pickles() -> None:
+    data = pickle.dumps({"a": [1]})
+    assert read(bytearray(data)) == read(memoryview(data)) == {"a": [1]}
+    with pytest.raises(ValueError, match=r"^a pickle is bytes, not str$"):
+        read("N.")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        ((timedelta, ("x",)), "no datetime:timedelta is made of this: "),
+        ((Decimal, ("x",)), "no decimal:Decimal is made of this: "),
+        ((_codecs.encode, ("x", "utf-16")), "no _codecs:encode is made of this: the encoding"),
+        ((ZoneInfo._unpickle, ("No/Where", True)), "no zoneinfo:ZoneInfo._unpickle is made of"),  # type: ignore[attr-defined]
+        ((uuid.UUID, (), {"int": -1}), "no uuid:UUID is made of this: int is out of range"),
+    ],
+    ids=lambda each: each[0].__name__ if isinstance(each, tuple) else "",
+)
+def test_what_can_not_be_made_is_named_with_its_place(made: Any, words: str) -> None:
+    assert reason(pickle.dumps(state_of(args=({"a": Harm(made)},)))).startswith(
+        f"args[0]['a']: {words}"
+    )
+
+
+def test_what_old_protocols_make_is_named_by_its_class() -> None:
+    words = reason(pickle.dumps(state_of(coalesce=Order()), 0))
+    assert words == f"coalesce: an object that {__name__}:Order makes is not a bool"
+    harm = Harm((copyreg._reconstructor, (1, object, None)))  # type: ignore[attr-defined]
+    assert reason(pickle.dumps(state_of(args=(harm,)))) == "a class is made of what is none"
+
+
+def test_a_trigger_in_one_offset_of_a_zone_of_pytz_is_in_the_zone() -> None:
+    trigger = IntervalTrigger(hours=1, start_date=START, timezone=PYTZ)
+    trigger.timezone = PYTZ.localize(datetime(2026, 7, 1)).tzinfo
+    job = read_job(pickle.dumps(state_of(trigger=trigger)), "job")
+    assert job.trigger.timezone == ZoneInfo(PYTZ.zone)
 
 
 def test_a_zone_as_an_argument_is_not_turned_into_another() -> None:
