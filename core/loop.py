@@ -247,8 +247,9 @@ class Loop:
             if full and job.at_least_once and not job._handle.elsewhere:
                 job._handle.store.put_off(job)  # until an instance here has ended
                 continue
+            # Its id, as where a run is lost: when the job runs next is not known here.
             self.logger.warning(
-                'Run of job "%s" at %s is started here: %s', job, moments[0], runs.reason
+                'Run of job "%s" at %s is started here: %s', job.id, moments[0], runs.reason
             )
             try:
                 if executor is None:

@@ -186,7 +186,6 @@ def test_found_runs_are_started_here(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     job = add(scheduler)
-    text = str(job)
     caplog.set_level(logging.WARNING)
     take_over(scheduler, store, job)
     assert keeping.given == [("job", EARLIER)]
@@ -194,7 +193,7 @@ def test_found_runs_are_started_here(
         (
             "WARNING",
             (
-                f'Run of job "{text}" at 2026-02-28 23:58:00+00:00 is started here: its scheduler'
+                'Run of job "job" at 2026-02-28 23:58:00+00:00 is started here: its scheduler'
                 " is gone"
             ),
         )
