@@ -5,6 +5,9 @@ A 4-ary implicit heap over an array: all of the children of one entry lie in two
 and a comparison never leaves the array (see LaMarca and Ladner, "The influence of caches on the
 performance of heaps", 1996). An entry costs 40 bytes and its share of the spare room that
 growing arrays keep. Not thread-safe: its owner holds a lock.
+
+What is taken out by its handle only leaves a mark: its row goes when it comes to the top, or with
+all others when they are more than half of the rows.
 """
 
 from __future__ import annotations
@@ -36,15 +39,18 @@ class DueHeap:
         # By heap position, at 3 * position: the instant, the order of arrival, and the slot.
         self._rows = array("q")
         # By slot, at 2 * slot: the heap position, or -2 less the next free slot if it is free;
-        # beside it, for both are always wanted at once, the turn. And the item.
+        # beside it, for both are always wanted at once, the turn, or -1 less the turn if the item
+        # has left its row. And the item.
         self._place = array("i")
         self._items: list[Any] = []
+        # Rows, and how many of them no item is left of.
         self._size = 0
+        self._left = 0
         self._free = -1
         self._arrivals = 0
 
     def __len__(self) -> int:
-        return self._size
+        return self._size - self._left
 
     def push(self, instant: int, item: object) -> int:
         """Add an item and give its handle; O(log n).
@@ -69,12 +75,14 @@ class DueHeap:
 
     def pop(self, instant: int) -> Any:
         """Take out the earliest item if it is due at an instant, else give None; likewise."""
+        self._clear_top()
         if self._size == 0 or capi.int64s(self._rows)[0] > instant:
             return None
-        return self._take(0)
+        return self._take_top()
 
     def peek(self) -> tuple[int, Any] | None:
-        """Give the earliest instant and its item, or None; O(1)."""
+        """Give the earliest instant and its item, or None; O(1), and O(log n) for each removed."""
+        self._clear_top()
         if self._size == 0:
             return None
         rows = capi.int64s(self._rows)
@@ -85,11 +93,13 @@ class DueHeap:
         """List what is due at ``now``, in order, and leave it; O(k log k) for so many."""
         instant = civil.checked(now)
         rows = self._rows
+        turns = self._place
         found = []
         places = [0]
         for place in places:  # it grows by the children of what is due
             if place < self._size and rows[3 * place] <= instant:
-                found.append((rows[3 * place], rows[3 * place + 1], rows[3 * place + 2]))
+                if turns[2 * rows[3 * place + 2] + 1] >= 0:
+                    found.append((rows[3 * place], rows[3 * place + 1], rows[3 * place + 2]))
                 places.extend(range(place * 4 + 1, place * 4 + 5))
         found.sort()
         return [(when, self._items[slot]) for when, _, slot in found]
@@ -99,11 +109,14 @@ class DueHeap:
         instant = civil.checked(now)
         most = self._size if limit is None else max(min(index(limit), self._size), 0)
         due: list[tuple[int, Any]] = []
-        while self._size > 0 and most > 0:
+        while most > 0:
+            self._clear_top()
+            if self._size == 0:
+                break
             when = capi.int64s(self._rows)[0]
             if when > instant:
                 break
-            due.append((when, self._take(0)))
+            due.append((when, self._take_top()))
             most -= 1
         return due
 
@@ -113,6 +126,7 @@ class DueHeap:
         The handle stays good. Raises IndexError when the heap is empty.
         """
         when = civil.checked(instant)
+        self._clear_top()
         if self._size == 0:
             raise IndexError("the heap is empty")
         slot = capi.int64s(self._rows)[2]
@@ -137,20 +151,33 @@ class DueHeap:
         return capi.int64s(self._rows)[3 * place]
 
     def remove(self, handle: int) -> Any:
-        """Take an item out by its handle; O(log n), KeyError if it is not there."""
-        return self._take(self._find(handle))
+        """Take an item out by its handle; O(1) over many, KeyError if it is not there."""
+        place = self._find(handle)
+        slot = capi.int64s(self._rows)[3 * place + 2]
+        places = capi.int32s(self._place)
+        item = self._items[slot]
+        self._items[slot] = None
+        places[2 * slot + 1] = -1 - places[2 * slot + 1]
+        self._left += 1
+        if 2 * self._left > self._size:
+            self._purge()
+        return item
 
     def clear(self) -> None:
         """Drop all items; their handles are no longer good. O(n)."""
-        while self._size > 0:
-            self._release(self._size - 1)
+        rows = capi.int64s(self._rows)
+        for place in range(self._size):
+            self._release(rows[3 * place + 2])
+        self._size = 0
+        self._left = 0
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         """Go through instants and items in order, as they were at the start; O(n log n)."""
         end = 3 * self._size
         columns = [self._rows[column:end:3] for column in range(3)]
-        items = self._items
-        return iter([(when, items[slot]) for when, _, slot in sorted(zip(*columns, strict=True))])
+        items, turns = self._items, self._place
+        ordered = sorted(zip(*columns, strict=True))
+        return iter([(when, items[slot]) for when, _, slot in ordered if turns[2 * slot + 1] >= 0])
 
     def _grow(self) -> None:
         """Add free slots, an eighth of those that are there."""
@@ -181,26 +208,61 @@ class DueHeap:
             raise KeyError(index(handle))
         return places[2 * slot]
 
-    def _take(self, place: int) -> Any:
-        """Take out the entry at a position and close the hole with the last one."""
+    def _clear_top(self) -> None:
+        """Take out rows at the top that no item is left of."""
+        while self._left > 0:
+            slot = capi.int64s(self._rows)[2]
+            if capi.int32s(self._place)[2 * slot + 1] >= 0:
+                break
+            self._left -= 1
+            self._take_top()
+
+    def _take_top(self) -> Any:
+        """Take out the first row, close the hole with the last one, and give the item."""
         rows = capi.int64s(self._rows)
-        slot = rows[3 * place + 2]
+        slot = rows[2]
         item = self._items[slot]
-        self._release(place)
+        self._release(slot)
+        self._size -= 1
         last = self._size
-        if place < last:
-            self._settle(place, rows[3 * last], rows[3 * last + 1], rows[3 * last + 2])
+        if last > 0:
+            self._settle(0, rows[3 * last], rows[3 * last + 1], rows[3 * last + 2])
+        if 2 * self._left > last:
+            self._purge()
         return item
 
-    def _release(self, place: int) -> None:
-        """Free the slot of the entry at a position; one entry less."""
-        slot = capi.int64s(self._rows)[3 * place + 2]
+    def _purge(self) -> None:
+        """Take out all rows that no item is left of; O(n)."""
+        rows = capi.int64s(self._rows)
         places = capi.int32s(self._place)
+        size = 0
+        for place in range(self._size):
+            slot = rows[3 * place + 2]
+            if places[2 * slot + 1] < 0:
+                self._release(slot)
+                continue
+            rows[3 * size] = rows[3 * place]
+            rows[3 * size + 1] = rows[3 * place + 1]
+            rows[3 * size + 2] = slot
+            places[2 * slot] = size
+            size += 1
+        self._size = size
+        self._left = 0
+        # From the last parent up, as Floyd has it ("Treesort 3", 1964).
+        for place in range((size - 2) // 4, -1, -1):
+            when, order, slot = rows[3 * place], rows[3 * place + 1], rows[3 * place + 2]
+            sink(rows, places, size, place, when, order, slot)
+
+    def _release(self, slot: int) -> None:
+        """Free a slot."""
+        places = capi.int32s(self._place)
+        turn = places[2 * slot + 1]
+        if turn < 0:
+            turn = -1 - turn
         places[2 * slot] = -2 - self._free
-        places[2 * slot + 1] = (places[2 * slot + 1] + 1) & 0x7FFFFFFF
+        places[2 * slot + 1] = (turn + 1) & 0x7FFFFFFF
         self._free = slot
         self._items[slot] = None
-        self._size -= 1
 
     def _settle(self, place: int, when: int, order: int, slot: int) -> None:
         """Put an entry at a position, then up or down to where it belongs."""
@@ -226,13 +288,17 @@ class DueHeap:
         if len(free) + self._size != len(self._items):
             raise AssertionError(f"{len(free)} free, {self._size} used, of {len(self._items)}")
         rows = self._rows
+        left = 0
         for place in range(self._size):
             slot = rows[3 * place + 2]
+            left += self._place[2 * slot + 1] < 0
             if slot in free or self._place[2 * slot] != place:
                 raise AssertionError(f"slot {slot} does not know its position {place}")
             up = (place - 1) // 4
             if place > 0 and rows[3 * place : 3 * place + 2] < rows[3 * up : 3 * up + 2]:
                 raise AssertionError(f"position {place} is earlier than its parent {up}")
+        if left != self._left or 2 * left > self._size:
+            raise AssertionError(f"{left} of {self._size} rows have no item, not {self._left}")
 
 
 def settle(
@@ -255,10 +321,22 @@ def settle(
         rows[3 * place + 2] = rows[up + 2]
         places[2 * rows[up + 2]] = place
         place = up // 3
-    while place == start:
-        child = place * 4 + 1
-        if child >= size:
-            break
+    # What has gone up is earlier than all below it, of which nothing needs to be looked at.
+    sink(rows, places, size if place == start else 0, place, when, order, slot)
+
+
+def sink(
+    rows: array[int],
+    places: array[int],
+    size: int,
+    place: int,
+    when: int,
+    order: int,
+    slot: int,
+) -> None:
+    """Move the hole at a position down to where an entry belongs; fill it there."""
+    child = place * 4 + 1
+    while child < size:
         end = 3 * (child + 4 if child + 4 < size else size)
         least = 3 * child
         child = least + 3
@@ -275,7 +353,7 @@ def settle(
         rows[3 * place + 2] = rows[least + 2]
         places[2 * rows[least + 2]] = place
         place = least // 3
-        start = place
+        child = place * 4 + 1
     rows[3 * place] = when
     rows[3 * place + 1] = order
     rows[3 * place + 2] = slot
