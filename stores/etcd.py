@@ -20,6 +20,7 @@ try:
     import requests
     from etcd3gw.client import Etcd3Client
     from etcd3gw.exceptions import Etcd3Exception
+    from requests.auth import AuthBase
 except ImportError as error:
     raise ImportError(
         f"this needs etcd3gw, which can't be imported ({error}): pip install tocsin[etcd]"
@@ -29,17 +30,22 @@ __all__ = ["EtcdJobStore"]
 
 #: What the server is asked for waits so long at the most, in seconds.
 _PATIENCE = 10.0
+#: What etcd says to whoever has no token, or one that it does not know, and with which status.
+_UNKNOWN = (b"user name is empty", b"invalid auth token")
+_REFUSALS = (400, 401)
 
 
 class EtcdJobStore(ShardJobStore):
     """Keep jobs in etcd 3.4 or later, by its JSON gateway, for any number of schedulers.
 
-    ``path`` is the prefix of all keys. ``client`` is an `etcd3gw.Etcd3Client`, or the reference
-    of one, to use instead of one of the store's own; ``close_connection_on_exit`` has its
-    connections closed. Other arguments are those of `Etcd3Client`, such as ``host``, ``port``,
-    ``protocol`` and ``ca_cert``. ``shards`` is how many schedulers can share the work at most;
-    it holds for a new store. ``lease`` is that of etcd, in whole seconds, of which the server
-    wants two or more. etcd tells no time: the schedulers' clocks decide, whatever ``clock`` is.
+    ``path`` is the prefix of all keys. ``user`` and ``password`` are those of a user of etcd.
+    ``client`` is an `etcd3gw.Etcd3Client`, or the reference of one, to use instead of one of the
+    store's own; whose session may have ``auth``, where users are asked for.
+    ``close_connection_on_exit`` has its connections closed. Other arguments are those of
+    `Etcd3Client`, such as ``host``, ``port``, ``protocol`` and ``ca_cert``. ``shards`` is how
+    many schedulers can share the work at most; it holds for a new store. ``lease`` is that of
+    etcd, in whole seconds, of which the server wants two or more. etcd tells no time: the
+    schedulers' clocks decide, whatever ``clock`` is.
     The others are those of `SharedJobStore`.
     """
 
@@ -50,8 +56,15 @@ class EtcdJobStore(ShardJobStore):
         path: str = "/tocsin",
         client: Any = None,
         close_connection_on_exit: bool | str = False,
+        *,
+        user: str | None = None,
+        password: str | None = None,
         **options: Any,
     ) -> None:
+        if (user is None) != (password is None):
+            raise ValueError("user, password: give both, or neither")
+        if user is not None and client is not None:
+            raise TypeError("user, password: not with client, whose session has its own")
         own, connect_args = split_options("EtcdJobStore", Etcd3Client, client, path, options)
         for name in ("port", "timeout"):
             if isinstance(connect_args.get(name), str):
@@ -63,12 +76,70 @@ class EtcdJobStore(ShardJobStore):
             self.client = ref_to_obj(client) if isinstance(client, str) else client
         self.close_connection_on_exit = as_bool(close_connection_on_exit)
         tree = _EtcdTree(self.path, self.client, client is None or self.close_connection_on_exit)
+        if user is not None and password is not None:
+            tree.login = self.client.session.auth = _Login(self.client, user, password)
         super().__init__(tree, **own)
         # What is granted is in whole seconds; ours must not end later.
         tree.ttl = ceil(self.lease)
 
     def __repr__(self) -> str:
         return f"<EtcdJobStore {self._tree} {self.path}>"
+
+
+class _Login(AuthBase):
+    """Gives each request of a client a token of etcd, and has a new one made when it is refused.
+
+    Tokens are forgotten when the server restarts, or when they have not been used for minutes.
+    """
+
+    def __init__(self, client: Any, user: str, password: str) -> None:
+        self._client = client
+        self._credentials = {"name": user, "password": password}
+        self._token: str | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, request: Any) -> Any:
+        """Give a request the token, and see what becomes of it."""
+        if self._token is not None:
+            request.headers["Authorization"] = self._token
+        request.register_hook("response", self._answered)
+        return request
+
+    def _answered(self, response: Any, **options: Any) -> Any:
+        """Send a request again whose token was unknown, with a new one."""
+        if response.status_code not in _REFUSALS or not any(
+            each in response.content for each in _UNKNOWN
+        ):
+            return response
+        self.renew(response.request.headers.get("Authorization"))
+        response.close()
+        again = response.request.copy()
+        again.headers["Authorization"] = self._token
+        answer = response.connection.send(again, **options)
+        answer.history.append(response)
+        return answer
+
+    def renew(self, old: str | None) -> None:
+        """Have a token made, unless another thread has, that is not ``old``; Etcd3Exception."""
+        with self._lock:
+            if self._token == old:
+                where = self._client.get_url("/auth/authenticate")
+                with self._client.session.post(
+                    where, json=self._credentials, auth=_nobody, timeout=_PATIENCE
+                ) as answer:
+                    if answer.status_code != requests.codes.ok:
+                        raise Etcd3Exception(answer.text, answer.reason)
+                    self._token = answer.json()["token"]
+
+    @property
+    def token(self) -> str | None:
+        """The token, once there is one."""
+        return self._token
+
+
+def _nobody(request: Any) -> Any:
+    """Give a request no token: it asks for one."""
+    return request
 
 
 class _EtcdTree(Tree):
@@ -98,6 +169,7 @@ class _EtcdTree(Tree):
         self._revision = 0
         self._listener: threading.Thread | None = None
         self._response: Any = None
+        self.login: _Login | None = None
 
     def __str__(self) -> str:
         return str(self._client.base_url)
@@ -252,6 +324,7 @@ class _EtcdTree(Tree):
             wait.wait(min(0.05 * 2 ** min(failures, 5), 1.0))
 
     def _hear(self, changed: Callable[[str | None], None]) -> None:
+        token = None if self.login is None else self.login.token
         request = {**self._below("news"), "start_revision": str(self._revision + 1)}
         # Nothing may be said for long. That the server is gone is seen by what it is asked.
         with self._client.session.post(
@@ -265,6 +338,11 @@ class _EtcdTree(Tree):
                 if self._changed is not changed:
                     return
                 told = json.loads(line)["result"] if line.strip() else {}
+                if told.get("canceled") and not told.get("compact_revision"):
+                    # A watch is not refused with a status, as other requests are.
+                    if self.login is not None:
+                        self.login.renew(token)
+                    raise Unavailable(f"etcd at {self}: {told.get('cancel_reason')}")
                 if told.get("created") and not self._ready.is_set():
                     self._ready.set()
                     changed(None)

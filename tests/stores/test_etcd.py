@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import pickle
 import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from etcd3gw.client import Etcd3Client
 from support import servers
 from support.shardstores import ShardStoreCompliance, advanced, job, leads, wait_until
 
+from tocsin.cli.addresses import make_store, read_address
 from tocsin.clock import SystemClock
 from tocsin.errors import ConflictingIdError
 from tocsin.stores.etcd import EtcdJobStore
@@ -80,6 +83,19 @@ class TestEtcdJobStoreShared(ShardStoreCompliance):
         return lambda: self.client.post(self.client.get_url("/lease/revoke"), json=body)
 
 
+SHOP = {"user": "shop", "password": servers.EtcdWithUsers.passwords["shop"]}
+
+
+class TestEtcdJobStoreOfAUser(JobStoreCompliance):
+    @pytest.fixture(autouse=True)
+    def server(self, etcd_with_users: servers.EtcdWithUsers) -> None:
+        self.port = etcd_with_users.port
+        self.path = f"/shop/{uuid4().hex}"
+
+    def make_store(self) -> EtcdJobStore:
+        return EtcdJobStore(self.path, port=self.port, clock="scheduler", **SHOP)
+
+
 @pytest.fixture
 def make(etcd: servers.Etcd, root: str) -> Iterator[Make]:
     """Make stores of one path, started by schedulers on the system's clock."""
@@ -132,6 +148,8 @@ def test_a_scheduler_is_configured_by_text(etcd: servers.Etcd, root: str) -> Non
         ({"hosts": "x"}, 'hosts: unknown (did you mean "host"?)'),
         ({"path": ""}, "path"),
         ({"client": object(), "port": 1}, "port: not with client"),
+        ({"client": object(), "user": "a", "password": "b"}, "user, password: not with client"),
+        ({"user": "a"}, "user, password: give both, or neither"),
     ],
 )
 def test_bad_options(options: dict[str, Any], error: str) -> None:
@@ -149,6 +167,60 @@ def test_what_a_newer_tocsin_wrote_is_refused(make: Make, client: Etcd3Client, r
     client.put(f"{root}/meta", json.dumps({"version": 2, "shards": 4}))
     with pytest.raises(ValueError, match="newer tocsin"):
         make()
+
+
+# Users
+
+
+def test_tokens_that_the_server_has_forgotten_are_had_anew(make: Make, start_server: Any) -> None:
+    server = start_server(servers.EtcdWithUsers, durable=True)
+    stores: list[Any] = [make(port=server.port, path="/shop", **SHOP) for _ in range(2)]
+    wait_until(lambda: leads(stores) == [4, 4])
+    tokens = {store._tree.login.token for store in stores}
+    server.restart()
+    assert all(store._tree.wait(20) for store in stores)
+    # What one changes the other hears of: both watch again, each with a new token.
+    stores[0].add_jobs([job(f"{number}", -1) for number in range(50)], False)
+    had: list[str] = []
+    wait_until(lambda: had.extend(advanced(stores[1])) or len(had) > 0)
+    wait_until(lambda: had.extend(advanced(stores[0])) or len(had) == 50)
+    assert sorted(had) == sorted(f"{number}" for number in range(50))
+    assert tokens.isdisjoint({store._tree.login.token for store in stores})
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({}, "user name is empty"),
+        ({**SHOP, "password": "plugh"}, "authentication failed, invalid user ID or password"),
+        ({**SHOP, "path": "/other"}, "permission denied"),
+    ],
+)
+def test_who_may_not(
+    options: dict[str, Any], reason: str, etcd_with_users: servers.EtcdWithUsers
+) -> None:
+    store = EtcdJobStore(**{"path": "/shop/them", "port": etcd_with_users.port, **options})
+    with pytest.raises(Unavailable, match=reason) as caught:
+        store.start(FakeScheduler(), "default")
+    assert "plugh" not in str(caught.value)
+
+
+def test_a_password_is_never_shown(
+    etcd_with_users: servers.EtcdWithUsers, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    url = f"etcd://shop:{SHOP['password']}@{etcd_with_users.address}/shop/{uuid4().hex}"
+    address = read_address(url)
+    store: Any = make_store(address)
+    scheduler = FakeScheduler(jobstores={"default": store})
+    scheduler.start()
+    scheduler.add_job("json:dumps", "interval", hours=1, args=[1], id="one")
+    shown = [repr(store), str(store._tree), repr(store._tree.login), address.shown]
+    shown.append(repr(scheduler.health()))
+    scheduler.shutdown()
+    assert caplog.text.count("auth/authenticate") == 1
+    secrets = (SHOP["password"], store._tree.login.token)
+    assert not [text for text in (*shown, caplog.text) for word in secrets if word in text]
 
 
 def test_shards_are_divided_among_those_that_come_and_go(make: Make) -> None:

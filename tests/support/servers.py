@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import pwd
 import random
@@ -26,9 +27,10 @@ import sys
 import threading
 import time
 import urllib.request
+from base64 import b64encode
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import psutil
 
@@ -606,6 +608,32 @@ class Etcd(Server):
         with urllib.request.urlopen(f"{self.url}/health", timeout=5) as answer:  # noqa: S310
             if b'"true"' not in answer.read():
                 raise ConnectionError("it has no leader yet")
+
+
+class EtcdWithUsers(Etcd):
+    """An etcd that asks for users: "root", and "shop", who has what is below /shop/."""
+
+    passwords: ClassVar = {"root": "xyzzy-root", "shop": "xyzzy-shop"}
+
+    def start(self) -> Self:
+        new = not self.data.exists()
+        super().start()
+        if new:
+            for user, password in self.passwords.items():
+                self._ask("user/add", name=user, password=password)
+                self._ask("role/add", name=user)
+                self._ask("user/grant", user=user, role=user)
+            low, high = (b64encode(key).decode() for key in (b"/shop/", b"/shop0"))
+            keys = {"permType": "READWRITE", "key": low, "range_end": high}
+            self._ask("role/grant", name="shop", perm=keys)
+            self._ask("enable")
+        return self
+
+    def _ask(self, where: str, **body: Any) -> None:
+        request = urllib.request.Request(  # noqa: S310
+            f"{self.url}/v3/auth/{where}", json.dumps(body).encode(), method="POST"
+        )
+        urllib.request.urlopen(request, timeout=5).close()  # noqa: S310
 
 
 class _MongoDB(Server):
