@@ -7,6 +7,7 @@ import os
 import pickle
 import sqlite3
 import subprocess
+import sys
 import sysconfig
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.jobstores.mongodb import MongoDBJobStore
 from apscheduler.jobstores.redis import RedisJobStore
@@ -26,7 +28,10 @@ from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.jobstores.zookeeper import ZooKeeperJobStore
 from apscheduler.schedulers.background import BackgroundScheduler
 from click.testing import CliRunner, Result
+from rethinkdb import RethinkDB
+from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
+from support import reql
 
 from tocsin.cli.app import app
 from tocsin.cli.store import _old_address
@@ -261,6 +266,116 @@ def test_more_than_one_page(tmp_path: Path, new: str) -> None:
     fill_much(tmp_path / "old.sqlite", 1204)
     assert migrated(1, f"sqlite:///{tmp_path / 'old.sqlite'}", new)["written"] == 1204
     assert len(jobs_of(new)) == 1204
+
+
+@pytest.mark.parametrize("kind", ["redis", "mongodb", "zookeeper", "etcd"])
+def test_more_than_one_page_of_a_server(kind: str, request: pytest.FixtureRequest) -> None:
+    old = KINDS[kind](request)
+    old.fill(600)
+    assert set(old.rows()) == {*(f"job {n}" for n in range(600)), "grüße, 100 %", "odd"}
+
+
+def test_what_there_is_instead_is_listed(tmp_path: Path, new: str) -> None:
+    database = sqlite3.connect(tmp_path / "old.sqlite")
+    with database:
+        for number in range(12):
+            database.execute(f"CREATE TABLE t{number:02} (id TEXT)")
+    database.close()
+    result = tocsin("migrate", f"sqlite:///{tmp_path / 'old.sqlite'}", new)
+    assert result.exit_code == 1
+    names = ", ".join(f"t{number:02}" for number in range(10))
+    assert f"can be given as tablename; there are: {names}. A store" in result.stderr
+
+
+def test_a_key_of_another_kind(redis_server: Any, new: str) -> None:
+    key = f"old {uuid4().hex}"
+    client = redis.Redis(port=redis_server.port)
+    client.set(key, b"a text")
+    client.close()
+    result = tocsin("migrate", f"{redis_server.url}?jobs_key={key}", new)
+    assert result.exit_code == 1
+    assert f"it has no hash {key!r}; another can be given as jobs_key" in result.stderr
+
+
+def test_a_table_in_a_schema(postgresql: Any) -> None:
+    schema, table = f"schema_{uuid4().hex}", f"old_{uuid4().hex}"
+    engine = create_engine(postgresql.url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA {schema}"))
+    where = {"tablename": table, "tableschema": schema}
+    Old("", lambda: sql_store(postgresql.url, **where), "").fill()
+    with open_layout("sqlalchemy", {"url": postgresql.url, **where}) as (count, rows):
+        assert count == len(dict(rows)) == 5
+    with (
+        pytest.raises(LookupError, match=f"it has no table '{table}'"),
+        open_layout("sqlalchemy", {"url": postgresql.url, "tablename": table}),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "options"),
+    [
+        ("sqlalchemy", "sqlalchemy", {"url": "sqlite://"}),
+        ("redis", "redis", {"url": "redis://nowhere"}),
+        ("mongodb", "pymongo", {"host": "nowhere"}),
+        ("rethinkdb", "rethinkdb", {}),
+        ("zookeeper", "kazoo.client", {}),
+        ("etcd", "etcd3gw", {}),
+    ],
+)
+def test_a_driver_that_is_not_installed(
+    kind: str, module: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    name = module.partition(".")[0]
+    words = rf"^this needs {name}, which can't be imported .*: pip install tocsin\[{kind}\]$"
+    with pytest.raises(ImportError, match=words), open_layout(kind, options):
+        pass
+
+
+class Rethought(reql.Interpreter):
+    """What a connection to a server of RethinkDB is, with what APScheduler keeps there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = 0
+        self.databases = {"theirs": {"jobs": reql.Table(), "none": reql.Table()}}
+        self.databases["theirs"]["jobs"].rows = {
+            f"job {n}": {"id": f"job {n}", "next_run_time": n, "job_state": b"%d" % n}
+            for n in range(3)
+        }
+        self.databases["theirs"]["jobs"].rows["odd"] = {"id": "odd"}
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_rethinkdb_as_interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Rethought()
+    asked: list[dict[str, Any]] = []
+
+    def connect(_: Any, **options: Any) -> Rethought:
+        asked.append(options)
+        return server
+
+    monkeypatch.setattr(RethinkDB, "connect", connect)
+    address = _old_address("rethinkdb://me:secret@db:1234/theirs?table=jobs", ())
+    with open_layout(address.kind, address.options) as (count, rows):
+        assert count == 4
+        assert dict(rows) == {"job 0": b"0", "job 1": b"1", "job 2": b"2", "odd": None}
+        assert server.closed == 0
+    assert server.closed == 1
+    (options,) = asked
+    given = {"db": "theirs", "host": "db", "port": 1234, "user": "me", "password": "secret"}
+    assert given.items() <= options.items()
+    for where, words in (
+        ({"database": "mine"}, "no database 'mine'; another can be given as database; .*: theirs"),
+        ({"database": "theirs", "table": "x"}, "no table 'x'; .* table; there are: jobs, none"),
+    ):
+        with pytest.raises(LookupError, match=words), open_layout("rethinkdb", where):
+            pass
+    assert server.closed == 3
 
 
 def test_into_the_same_file(tmp_path: Path) -> None:

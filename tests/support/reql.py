@@ -257,6 +257,9 @@ class Interpreter:
     def _do_max(self, value: Any) -> Any:
         return max(value)
 
+    def _do_count(self, value: Any) -> int:
+        return len(value)
+
     def _do_limit(self, value: Any, count: int) -> Any:
         return Selection(value.table, value[:count])
 
