@@ -268,7 +268,7 @@ def test_more_than_one_page(tmp_path: Path, new: str) -> None:
     assert len(jobs_of(new)) == 1204
 
 
-@pytest.mark.parametrize("kind", ["redis", "mongodb", "zookeeper", "etcd"])
+@pytest.mark.parametrize("kind", ["redis", "zookeeper"])
 def test_more_than_one_page_of_a_server(kind: str, request: pytest.FixtureRequest) -> None:
     old = KINDS[kind](request)
     old.fill(600)
