@@ -13,6 +13,7 @@ from calendar import monthrange
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from itertools import count, islice, takewhile
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -598,6 +599,40 @@ def test_the_first_and_the_last_day_have_moments() -> None:
         assert schedule.moment(instant) == moment
         assert schedule.instant(moment) == instant
         assert schedule.moment(instant + (-1 if moment.year == 1 else 1)) is None
+
+
+@pytest.mark.parametrize("fold", [0, 1])
+@pytest.mark.parametrize(
+    "clock",
+    [
+        f"{day}T{time}"
+        for day in ("03-29", "10-25")
+        for time in ("01:59:59.999999", "02:00", "02:59:59.999999", "03:00")
+    ],
+)
+def test_the_clock_on_the_wall_is_read_as_datetime_reads_it(clock: str, fold: int) -> None:
+    tz = ZoneInfo("Europe/Berlin")
+    when = datetime.fromisoformat(f"2026-{clock}").replace(tzinfo=tz, fold=fold)
+    assert cron(tz).instant(when) == cron(UTC).instant(when) == instant_of(when)
+
+
+def test_fire_times_end_with_the_calendar() -> None:
+    last = datetime.max.replace(tzinfo=UTC)
+    east = timezone(timedelta(hours=14))
+    for tz, left in ((UTC, 2), (east, 1)):  # it is the next year there
+        schedule = IntervalSchedule(
+            tz, instant_of(last) - 15 * 3600 * SECOND, None, 12 * 3600 * SECOND
+        )
+        found = FireTimes(schedule, 0, None, None)
+        assert len(list(found)) == left
+        assert next(found, None) is None
+        assert schedule.next(schedule.first + 12 * 3600 * SECOND) is not None
+
+
+def test_what_has_no_kind_has_no_fire_times() -> None:
+    for ask in (Schedule(UTC).next, Schedule(UTC).previous):
+        with pytest.raises(NotImplementedError):
+            ask(0)
 
 
 def test_what_is_no_moment_is_refused() -> None:
