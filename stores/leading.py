@@ -171,13 +171,13 @@ class LeadingStore(SharedJobStore):
 
     def _created(self) -> Node:
         """Make what the store needs, or see that another one was quicker."""
+        tree = self._tree
+        self._refuse_others(tree.names([""])[0])
         if not self.create:
             raise LookupError(
                 f"{self!r}: nothing is there, and create is false; run: tocsin store init"
             )
-        tree = self._tree
         tree.make_root()
-        self._refuse_others(tree.names([""])[0])
         meta = encode({"version": VERSION, "shards": self.shards}).encode()
         folders = []
         if tree.has_folders:

@@ -51,6 +51,8 @@ _KINDS: Mapping[str, type[Database]] = {
 _SHARED = [
     name for name in signature(SharedJobStore.__init__).parameters if name not in ("self", "_")
 ]
+#: Columns of APScheduler's table of jobs.
+_OF_APSCHEDULER = {"id", "next_run_time", "job_state"}
 _Result = TypeVar("_Result")
 
 
@@ -162,6 +164,7 @@ class SQLAlchemyJobStore(RowJobStore):
                     connection.execute(insert(self.tables.meta), {"version": VERSION})
                     version = VERSION
         if version is None:
+            self._refuse_table_of_apscheduler(connection)
             raise RuntimeError(
                 f"{self!r}: there is no job store, and with create=False none is made; run"
                 " `tocsin store init`, or give create=True"
@@ -178,13 +181,27 @@ class SQLAlchemyJobStore(RowJobStore):
             return None
         return connection.execute(select(meta.c.version)).scalar()
 
+    def _refuse_table_of_apscheduler(self, connection: Connection) -> None:
+        """Say what to do about jobs of APScheduler's, where there is no job store of tocsin's."""
+        inspector = inspect(connection)
+        name = self.tablename
+        if not inspector.has_table(name, schema=self.tableschema):
+            return
+        found = {column["name"] for column in inspector.get_columns(name, self.tableschema)}
+        if _OF_APSCHEDULER <= found:
+            raise RuntimeError(
+                f"{self!r}: the table {name!r} is APScheduler's; give another tablename, and have"
+                " `tocsin store migrate` copy its jobs"
+            )
+
     def _refuse_tables_of_others(self, connection: Connection) -> None:
+        self._refuse_table_of_apscheduler(connection)
         inspector = inspect(connection)
         for table in self.tables:
             if inspector.has_table(table.name, schema=self.tableschema):
                 raise RuntimeError(
                     f"{self!r}: there is a table {table.name!r} that is not tocsin's; give another"
-                    " tablename. If it is APScheduler's, `tocsin store migrate` copies its jobs"
+                    " tablename"
                 )
 
     def _close(self) -> None:

@@ -159,8 +159,9 @@ def test_bad_options(options: dict[str, Any], error: str) -> None:
 
 def test_jobs_of_apscheduler_are_refused(make: Make, client: Etcd3Client, root: str) -> None:
     client.put(f"{root}/old/job", pickle.dumps({"next_run_time": None, "job_state": {}}))
-    with pytest.raises(ValueError, match="tocsin store migrate"):
-        make(path=f"{root}/old")
+    for create in (True, False):
+        with pytest.raises(ValueError, match="tocsin store migrate"):
+            make(path=f"{root}/old", create=create)
 
 
 def test_what_a_newer_tocsin_wrote_is_refused(make: Make, client: Etcd3Client, root: str) -> None:

@@ -240,13 +240,27 @@ def test_an_id_has_so_many_characters(any_url: str, opened: Callable[..., Any]) 
 # Tables
 
 
-def test_the_table_of_apscheduler_is_refused(url: str) -> None:
-    peer = PeerStore(url, tablename="apscheduler_jobs")
+@pytest.mark.parametrize("create", [True, False])
+def test_the_table_of_apscheduler_is_refused(any_url: str, create: bool) -> None:
+    tablename = name()
+    peer = PeerStore(any_url, tablename=tablename)
     peer.jobs_t.create(peer.engine)
     peer.shutdown()
-    store = SQLAlchemyJobStore(url, tablename="apscheduler_jobs")
-    with pytest.raises(RuntimeError, match=r"'apscheduler_jobs' that is not tocsin's.*migrate"):
+    store = SQLAlchemyJobStore(any_url, tablename=tablename, create=create)
+    with pytest.raises(RuntimeError, match=rf"'{tablename}' is APScheduler's; .*store migrate"):
         store.start(FakeScheduler(), "default")
+
+
+@pytest.mark.parametrize(
+    ("create", "message"), [(True, "that is not tocsin's"), (False, "tocsin store init")]
+)
+def test_the_table_of_others_is_refused(url: str, create: bool, message: str) -> None:
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE tocsin_jobs (id INTEGER)")
+    engine.dispose()
+    with pytest.raises(RuntimeError, match=message):
+        SQLAlchemyJobStore(url, create=create).start(FakeScheduler(), "default")
 
 
 def test_tables_of_a_later_version_are_refused(url: str, opened: Callable[..., Any]) -> None:

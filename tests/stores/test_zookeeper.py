@@ -187,8 +187,9 @@ def test_jobs_of_apscheduler_are_refused(make: Make, client: KazooClient) -> Non
     peer = peers.ZooKeeperJobStore("/old", client=client)
     peer._ensure_paths()
     client.create("/old/job", pickle.dumps({"next_run_time": None, "job_state": {}}))
-    with pytest.raises(ValueError, match="tocsin store migrate"):
-        make(path="/old")
+    for create in (True, False):
+        with pytest.raises(ValueError, match="tocsin store migrate"):
+            make(path="/old", create=create)
 
 
 @pytest.mark.parametrize(
