@@ -150,6 +150,9 @@ class AsyncIOExecutor(ThreadPoolExecutor):
     The arguments are those of `ThreadPoolExecutor`.
     """
 
+    #: A shutdown that does not wait cuts runs short: those at least once are left to others.
+    cancels = True
+
     _eventloop: asyncio.AbstractEventLoop
 
     def __init__(self, max_workers: int = 10, pool_kwargs: Any = None) -> None:

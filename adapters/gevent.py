@@ -300,6 +300,8 @@ class GeventExecutor(BaseExecutor):
     """
 
     runs_coroutines = False
+    #: A shutdown that does not wait cuts runs short: those at least once are left to others.
+    cancels = True
 
     def __init__(self, size: int | str | None = 1000, when_full: str = "queue") -> None:
         super().__init__()

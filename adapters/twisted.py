@@ -350,6 +350,9 @@ class TwistedExecutor(BaseExecutor):
     ``threads=False``; else they are called in the reactor's thread pool.
     """
 
+    #: A shutdown that does not wait cuts runs short: those at least once are left to others.
+    cancels = True
+
     _reactor: Any
     _scheduler: TwistedScheduler
 

@@ -27,7 +27,7 @@ class Claim:
     what is asked with an old one. ``elsewhere`` counts the instances of the job that ran in
     other schedulers when it was claimed. ``times`` are the run times that were recorded when
     the job was advanced; they are the store's until they are settled. ``record`` is what the
-    job was read from.
+    job was read from, where its runs are to be had at least once; None otherwise.
     """
 
     __slots__ = ("elsewhere", "fence", "job_id", "record", "settled", "store", "taken", "times")
@@ -56,6 +56,10 @@ class Claim:
         if self.times and not self.settled:
             self.settled = True
             self.store.settle(self)
+
+    def leave(self) -> None:
+        """Leave its runs to others: they are not settled when they end, for they are cut short."""
+        self.settled = True
 
 
 @dataclass(frozen=True)

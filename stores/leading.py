@@ -243,6 +243,10 @@ class LeadingStore(SharedJobStore):
         self._let_go(member, self._owned)
         self._candidate = False
 
+    def _retire(self, member: str) -> None:
+        with self._lock, suppress(Unavailable):  # or others find out when we do not look
+            self._stand_back(member)
+
     def _leave(self, member: str) -> None:
         # All of it ends with our session as well, if the server can't be asked.
         with self._lock, suppress(Unavailable):

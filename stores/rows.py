@@ -241,7 +241,8 @@ class RowJobStore(SharedJobStore):
             if job is None:
                 # Its claim ends by itself: to give back thousands, one by one, holds up the rest.
                 continue
-            job._handle = Claim(self, row.id, row.fence, row.elsewhere, taken, row.record)
+            record = row.record if job.at_least_once else None
+            job._handle = Claim(self, row.id, row.fence, row.elsewhere, taken, record)
             jobs.append(job)
         return jobs
 
@@ -251,13 +252,7 @@ class RowJobStore(SharedJobStore):
         return self._advance_rows(
             member,
             [
-                Advance(
-                    job.id,
-                    claim.fence,
-                    following,
-                    claim.times,
-                    claim.record if job.at_least_once else None,
-                )
+                Advance(job.id, claim.fence, following, claim.times, claim.record)
                 for job, claim, _, following in batch
             ],
         )

@@ -106,6 +106,10 @@ class SharedJobStore(BaseJobStore):
         self._doubtful: list[tuple[Job, Claim]] = []
         self._put_off: list[tuple[Job, Claim]] = []
         self._closing = False
+        # The claims that have to be settled before we leave, once the store was shut down while
+        # their runs went on; and whether the thread leaves by itself.
+        self._awaited: set[Claim] | None = None
+        self._leaving = False
         self._keeper: threading.Thread | None = None
         # When our membership ends, and when it is to be renewed, by `elapsed`; and the instant of
         # the last renewal by the clock that decides.
@@ -156,14 +160,43 @@ class SharedJobStore(BaseJobStore):
     # Life
 
     def start(self, scheduler: BaseScheduler, alias: str) -> None:
-        """Open the store, for a scheduler that calls it ``alias``."""
+        """Open the store, for a scheduler that calls it ``alias``.
+
+        One whose runs go on still, after a shutdown, goes on as the member that it is.
+        """
         super().start(scheduler, alias)
+        with self._wake:
+            is_open, self._awaited = self._awaited is not None, None
+        if is_open:
+            return
+        if self._leaving and self._keeper is not None:
+            self._keeper.join(self.lease)
         self._reset()
         self._open()
 
-    def shutdown(self) -> None:
-        """Settle what has ended, leave, and close the store; it may be started again."""
+    def shutdown(self, running: Iterable[Claim] = ()) -> None:
+        """Settle what has ended, leave, and close the store; it may be started again.
+
+        Claims whose runs go on, for nobody waited for them, are not forgotten: others have to
+        know that these instances run. The store remains a member, which claims nothing, until
+        the last of them is settled, and leaves then, in its thread. A second call leaves at once.
+        """
+        with self._wake:
+            awaited = {claim for claim in running if claim.store is self and not claim.settled}
+            member = self._member
+            linger = bool(awaited) and member is not None and self._keeper is not None
+            self._awaited = awaited if linger else None
+        if linger and member is not None:
+            self._retire(member)
+            return
         self._stop_keeping()
+        if not self._leaving:
+            self._end()
+
+    def _retire(self, member: str) -> None:
+        """Take part in nothing new: what a member does that stays for the runs it has."""
+
+    def _end(self) -> None:
         member, self._member = self._member, None
         try:
             if member is not None:
@@ -251,17 +284,36 @@ class SharedJobStore(BaseJobStore):
 
     def _keep(self) -> None:
         """Settle what has ended, and renew the lease; in a thread of its own, until the end."""
-        failures = 0
         mine = self._wake
+        while True:
+            self._keep_up(mine)
+            with mine:
+                if self._closing or self._wake is not mine:
+                    return
+                if self._awaited is None:  # started again at the last moment
+                    continue
+                self._awaited, self._leaving = None, True
+            try:
+                self._end()
+            except Exception as error:
+                self._logger.warning("Job store %r was not left in order: %s", self._alias, error)
+            return
+
+    def _is_over(self) -> bool:
+        """Tell whether what has ended is all that is to be settled."""
+        return self._closing or (self._awaited is not None and not self._awaited)
+
+    def _keep_up(self, mine: threading.Condition) -> None:
+        failures = 0
         while self._wake is mine:  # or the store was started anew while a call here was stuck
             with mine:
-                while not (self._unsettled or self._closing):
+                while not (self._unsettled or self._is_over()):
                     wait = self._renew_at - elapsed()
                     if wait <= 0:
                         break
                     mine.wait(wait)
                 batch, self._unsettled = self._unsettled, []
-                closing = self._closing
+                closing = self._is_over()
             try:
                 # The lease first: what has ended may be much, or have to wait for others.
                 if not closing and elapsed() >= self._renew_at:
@@ -274,7 +326,7 @@ class SharedJobStore(BaseJobStore):
                 wait = min(0.1 * 2 ** min(failures, 20), self.lease / 3)
                 with mine:
                     self._unsettled = batch + self._unsettled
-                if closing:
+                if self._closing or (closing and elapsed() >= self._member_until):
                     self._logger.warning("%d runs could not be settled: %s", len(batch), error)
                     return
                 self._failed(error, wait)
@@ -292,6 +344,8 @@ class SharedJobStore(BaseJobStore):
         """Take note that the runs of a claim have ended; from any thread, without waiting."""
         with self._wake:
             self._unsettled.append(claim)
+            if self._awaited is not None:
+                self._awaited.discard(claim)
             self._wake.notify()
 
     def _settle_batch(self, claims: list[Claim]) -> None:

@@ -188,7 +188,7 @@ class SQLAlchemyJobStore(RowJobStore):
         if not inspector.has_table(name, schema=self.tableschema):
             return
         found = {column["name"] for column in inspector.get_columns(name, self.tableschema)}
-        if _OF_APSCHEDULER <= found:
+        if found >= _OF_APSCHEDULER:
             raise RuntimeError(
                 f"{self!r}: the table {name!r} is APScheduler's; give another tablename, and have"
                 " `tocsin store migrate` copy its jobs"

@@ -16,6 +16,7 @@ from typing import Any
 
 from zope.interface import implementer
 
+from tocsin.claims import Claim
 from tocsin.errors import SchedulerAlreadyRunningError, SchedulerNotRunningError
 from tocsin.events import (
     EVENT_JOB_BROKEN,
@@ -146,14 +147,32 @@ class BaseScheduler(JobCalls):
         _started.discard(self)
         for executor in self._executors.values():
             self._shut_down(executor, wait)
-        for store in self._jobstores.values():
-            self._shut_down(store)
+        running = self._claims_of_runs()
+        for alias, store in self._jobstores.items():
+            going_on = [running[alias]] if store.shared and alias in running else []
+            self._shut_down(store, *going_on)
         self.logger.info("Scheduler has been shut down")
         self._dispatch_event(SchedulerEvent(EVENT_SCHEDULER_SHUTDOWN))
 
-    def _shut_down(self, plugin: BaseExecutor | BaseJobStore, *wait: bool) -> None:
+    def _claims_of_runs(self) -> dict[str | None, list[Claim]]:
+        """List, by store, claims whose runs go on in executors that did not wait for them.
+
+        What is to be had at least once, and is being cancelled, is left to others instead.
+        """
+        running: dict[str | None, list[Claim]] = {}
+        for executor in self._executors.values():
+            cancels = getattr(executor, "cancels", False)
+            for (alias, _), claims in list(getattr(executor, "_claims", {}).items()):
+                for claim in list(claims):
+                    if cancels and claim.record is not None:
+                        claim.leave()
+                    else:
+                        running.setdefault(alias, []).append(claim)
+        return running
+
+    def _shut_down(self, plugin: BaseExecutor | BaseJobStore, *arguments: Any) -> None:
         try:
-            plugin.shutdown(*wait)
+            plugin.shutdown(*arguments)
         except Exception:
             self.logger.exception("Error shutting down %r", plugin)
 

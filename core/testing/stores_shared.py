@@ -6,9 +6,10 @@ import json
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from time import monotonic, sleep
 from typing import Any
 
 from tocsin.claims import Claim, Recovered
@@ -111,6 +112,8 @@ class SharedStoreCompliance:
         for scheduler in self._schedulers:
             if scheduler.running:
                 scheduler.shutdown()
+            for each in scheduler._jobstores.values():
+                each.shutdown()  # also those where runs go on that never end
         for store in self._stores:
             store.shutdown()
 
@@ -496,6 +499,50 @@ class SharedStoreCompliance:
         self.clock.advance(self.lease / 2)
         assert [found.job_id for found in self.recovered(other)] == ["again"]
 
+    def test_whoever_leaves_while_runs_go_on_is_a_member_until_they_have_ended(self) -> None:
+        one, other = self.open(), self.open()
+        one.add_jobs([self.job("wide", max_instances=5), self.job("ended")], False)
+        wide, ended = sorted(self.started(one, following=1), key=lambda job: job.id, reverse=True)
+        one.shutdown([wide._handle, ended._handle])
+        (job,) = self.awaited(other, "wide")
+        assert job._handle.elsewhere == 1
+        assert self.recovered(other) == []
+        ended._handle.settle()
+        assert other.advance([(job, self.at(1), self.at(2))]) == [True]
+        assert one._member is not None
+        wide._handle.settle()
+        _wait_until(lambda: one._member is None)
+        self.expire()
+        assert self.recovered(other) == []
+        (job,) = [job for job in other.claim(self.clock.now(), 10) if job.id == "wide"]
+        assert job._handle.elsewhere == 0
+
+    def awaited(self, store: SharedJobStore, job_id: str) -> list[Job]:
+        """Claim a job, as soon as it can be had, and what is due besides."""
+        found: list[Job] = []
+
+        def look() -> bool:
+            found.extend(job for job in self.claimed(store, 1) if job.id == job_id)
+            return bool(found)
+
+        _wait_until(look)
+        return found
+
+    def test_a_store_that_is_opened_again_while_runs_go_on_is_the_same_member(self) -> None:
+        one, other = self.open(), self.open()
+        one.add_jobs([self.job("again", at_least_once=True)], False)
+        (job,) = self.started(one)
+        member, scheduler = one._member, one._scheduler
+        one.shutdown([job._handle])
+        assert scheduler is not None
+        one.start(scheduler, "default")
+        assert one._member == member
+        assert [found.id for found in one.get_all_jobs()] == ["again"]
+        assert self.recovered(other) == []
+        assert self.settled(one, job) == [True]
+        one.shutdown()
+        assert one._member is None
+
     def test_several_run_times_are_one_claim(self) -> None:
         one, other = self.open(), self.open()
         one.add_jobs([self.job("again", at_least_once=True, coalesce=False)], False)
@@ -705,6 +752,14 @@ class _SkewedClock(FakeClock):
     def now(self) -> int:
         """Give the instant that this clock shows."""
         return SystemClock().now() + self._skew
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until something holds that other threads bring about."""
+    deadline = monotonic() + _DEADLINE
+    while not condition():
+        assert monotonic() < deadline, "it never came about"
+        sleep(0.01)
 
 
 def _at_once(works: Iterable[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import time
@@ -12,10 +13,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
-from support.schedulers import PATIENCE
+from support.schedulers import PATIENCE, Recorder
 
 from tocsin import plugins
 from tocsin.adapters.apscheduler.executors import BaseExecutor as StrangersBase
+from tocsin.adapters.asyncio import AsyncIOScheduler
 from tocsin.adapters.background import BackgroundScheduler
 from tocsin.adapters.pools import ProcessPoolExecutor
 from tocsin.claims import Claim
@@ -129,6 +131,7 @@ def schedulers(tmp_path: Path) -> Iterator[Schedulers]:
     for scheduler in made.all:
         if scheduler.running:
             scheduler.shutdown()
+        scheduler._jobstores["default"].shutdown()  # also where runs go on that never end
 
 
 Told = Callable[[FakeScheduler, int], list[Any]]
@@ -279,6 +282,78 @@ def test_a_run_that_is_refused_by_a_stopped_executor_is_left_to_others(
     done = told(other, EVENT_JOB_EXECUTED)
     schedulers.clock.advance(LEASE)
     assert [each.job_id for each in done] == ["again"]
+
+
+# Runs that outlive their scheduler
+
+_held, _go_on = threading.Event(), threading.Event()
+
+
+def hold() -> None:
+    _held.set()
+    assert _go_on.wait(PATIENCE)
+
+
+async def hold_first() -> None:
+    if not _held.is_set():
+        _held.set()
+        await asyncio.Event().wait()
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Iterator[list[SQLAlchemyJobStore]]:
+    """Two stores on one file."""
+    _held.clear()
+    _go_on.clear()
+    url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+    made = [SQLAlchemyJobStore(url, lease=LEASE, poll_interval=0.1) for _ in range(2)]
+    yield made
+    _go_on.set()
+    for store in made:
+        store.shutdown()
+
+
+def test_an_instance_that_outlives_its_scheduler_counts(stores: list[SQLAlchemyJobStore]) -> None:
+    first, second = (
+        BackgroundScheduler(jobstores={"default": store}, timezone="UTC") for store in stores
+    )
+    recorder = Recorder()
+    second.add_listener(recorder, EVENT_JOB_MAX_INSTANCES | EVENT_JOB_SUBMITTED)
+    first.start()
+    first.add_job(hold, "interval", seconds=0.2, id="narrow")
+    assert _held.wait(PATIENCE)
+    first.shutdown(wait=False)
+    assert stores[0]._member is not None
+    second.start()
+    recorder.wait(EVENT_JOB_MAX_INSTANCES, 3)
+    assert recorder.of(EVENT_JOB_SUBMITTED) == []
+    _go_on.set()
+    recorder.wait(EVENT_JOB_SUBMITTED)
+    keeper = stores[0]._keeper
+    assert keeper is not None
+    keeper.join(PATIENCE)
+    assert stores[0]._member is None
+    second.shutdown()
+
+
+def test_a_coroutine_that_is_cut_short_is_begun_anew(stores: list[SQLAlchemyJobStore]) -> None:
+    async def cut_short() -> None:
+        scheduler = AsyncIOScheduler(jobstores={"default": stores[0]}, timezone="UTC")
+        scheduler.start()
+        scheduler.add_job(hold_first, id="again", at_least_once=True)
+        while not _held.is_set():
+            await asyncio.sleep(0.01)
+        scheduler.shutdown(wait=False)
+
+    asyncio.run(cut_short())
+    assert stores[0]._member is None  # it has left: nothing goes on
+    second = BackgroundScheduler(jobstores={"default": stores[1]}, timezone="UTC")
+    recorder = Recorder()
+    second.add_listener(recorder, EVENT_JOB_EXECUTED)
+    second.start()
+    recorder.wait(EVENT_JOB_EXECUTED)
+    assert [each.job_id for each in recorder.of(EVENT_JOB_EXECUTED)] == ["again"]
+    second.shutdown()
 
 
 # Executors written for APScheduler
