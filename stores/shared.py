@@ -38,6 +38,8 @@ _UTC = edge_of(timezone.utc)
 _SECOND = 1_000_000
 #: So many jobs are kept as they were read, lest they be read again at each run.
 _KEPT = 10_000
+#: So many claims are settled at once, lest a backlog of them hold up the renewal of the lease.
+_SETTLED = 1000
 #: How long a job that can't run here is left to others before it is looked at again.
 UNREADABLE = 60 * _SECOND
 #: What arguments can be that nobody can change.
@@ -312,10 +314,10 @@ class SharedJobStore(BaseJobStore):
                     if wait <= 0:
                         break
                     mine.wait(wait)
-                batch, self._unsettled = self._unsettled, []
+                batch, self._unsettled = self._unsettled[:_SETTLED], self._unsettled[_SETTLED:]
                 closing = self._is_over()
             try:
-                # The lease first: what has ended may be much, or have to wait for others.
+                # The lease first: what has ended may have to wait for others.
                 if not closing and elapsed() >= self._renew_at:
                     self._renew_lease(self._now())
                 if batch:
@@ -327,7 +329,8 @@ class SharedJobStore(BaseJobStore):
                 with mine:
                     self._unsettled = batch + self._unsettled
                 if self._closing or (closing and elapsed() >= self._member_until):
-                    self._logger.warning("%d runs could not be settled: %s", len(batch), error)
+                    count = len(self._unsettled)
+                    self._logger.warning("%d runs could not be settled: %s", count, error)
                     return
                 self._failed(error, wait)
                 with mine:

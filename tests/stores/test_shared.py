@@ -503,6 +503,45 @@ def test_a_thread_that_was_stuck_ends_when_the_store_was_started_anew(tmp_path: 
     assert keepers() == []
 
 
+def test_the_lease_is_renewed_amid_a_backlog_of_runs_that_have_ended(tmp_path: Path) -> None:
+    class Slow(SQLAlchemyJobStore):
+        def _settle(self, member: str, claims: Sequence[Claim]) -> list[bool]:
+            steps.append(len(claims))
+            begun.set()
+            assert go_on.wait(PATIENCE)
+            self._renew_at = 0.0  # it took as long as that
+            return super()._settle(member, claims)
+
+        def _renew(self, member: str, now: int | None) -> tuple[int, bool]:
+            steps.append("lease")
+            return super()._renew(member, now)
+
+    steps: list[Any] = []
+    begun, go_on = threading.Event(), threading.Event()
+    store = Slow(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+    scheduler = FakeScheduler(jobstores={"default": store})
+    scheduler.start()
+    scheduler.clock.advance(0)
+
+    def end(first: int, last: int) -> None:
+        for number in range(first, last):
+            claim = Claim(store, "one", number, 0, 0.0)
+            claim.times = (number,)
+            claim.settle()
+
+    end(0, 1)
+    assert begun.wait(PATIENCE)
+    end(1, 2001)
+    go_on.set()
+    deadline = time.monotonic() + PATIENCE
+    while steps[-1:] != ["lease"] or 1000 not in steps:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    scheduler.shutdown()
+    steps.remove("lease")  # with the first claim
+    assert steps[:5] == [1, "lease", 1000, "lease", 1000]
+
+
 def test_ends_of_runs_do_not_hurry_what_waits_for_the_server(tmp_path: Path) -> None:
     class Failing(SQLAlchemyJobStore):
         def _settle(self, member: str, claims: Sequence[Claim]) -> list[bool]:
