@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import tzinfo
 from functools import lru_cache
 from inspect import signature
-from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from tocsin import plugins
@@ -161,7 +160,7 @@ def make_jobs(
     model: Job | None = None
     common_target = checked_shape = checked_kind = names = None
     usual = called = named = False
-    blank = _blank_jobs()
+    blank = Job.__new__
     for each in jobs:
         if tuple(each) != names:
             names = tuple(each)
@@ -189,27 +188,13 @@ def make_jobs(
             job_id = each["id"] if named else None
             if named and (type(job_id) is not str or not job_id):
                 job_id = checked_text(job_id, "id")
-            job = model.alike(next(blank), job_id, trigger, target)
+            job = model.alike(blank(Job), job_id, trigger, target)
         else:
             job = _make_of(scheduler, {**shared, **each})
             if model is None and plain and usual and "id" not in shared:
                 model = job
         made.append(job)
     return made
-
-
-def _blank_jobs() -> Iterator[Job]:
-    """Make jobs to fill in, ever more of them at once, but few in vain.
-
-    New objects have the garbage collector go through all that there are, again and again: for a
-    million jobs as long as it takes to make them. Since CPython 3.12 it comes between two steps
-    of the interpreter only, and each round here is one step.
-    """
-    made, size = 0, 64
-    while True:
-        yield from list(map(Job.__new__, repeat(Job, size)))
-        made += size
-        size = min(max(made // 4, 64), 16_384)
 
 
 #: Whatever is not of these is an argument of the trigger.
