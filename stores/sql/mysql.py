@@ -1,8 +1,14 @@
-"""MariaDB and MySQL: transactions of a few statements, each for a whole batch."""
+"""MariaDB and MySQL: transactions of a few statements, each for a whole batch.
+
+The statements of the loop are texts in which the numbers of a batch are written out, and only ids
+are parameters: the drivers put each parameter in its place in Python, and the server takes longer
+to read a table out of JSON than rows of a statement.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,13 +21,13 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Subquery,
+    Table,
     bindparam,
     column,
     delete,
     func,
     insert,
     literal_column,
-    null,
     select,
     text,
     update,
@@ -84,9 +90,18 @@ class MySQL(Database):
         # A hint may name the table, by %(name)s.
         quoted = dialect.identifier_preparer.quote(str(index.name)).replace("%", "%%")
         collation = str(Key().load_dialect_impl(dialect).collation)  # type: ignore[attr-defined]
+        me: BindParameter[str] = bindparam("me")
+        # Others run few jobs that are due; to count there what is distinct takes a table for each.
+        elsewhere = (
+            select(runs.c.fence).where(runs.c.job_id == jobs.c.id, runs.c.member != me).exists()
+        )
+        # Numbers in one text, for PyMySQL reads each value in Python.
+        numbers = (
+            *(func.coalesce(jobs.c.next_run, jobs.c.due_at), jobs.c.version),
+            *(jobs.c.fence + literal_column("1"), elsewhere, self.now),
+        )
         self.select_due = (
-            select(jobs.c.id, jobs.c.next_run, jobs.c.version, jobs.c.record, jobs.c.fence)
-            .add_columns(self.now)
+            select(jobs.c.id, func.concat_ws(" ", *numbers), jobs.c.record)
             # By any other way it would lock more rows than it takes.
             .with_hint(jobs, f"FORCE INDEX ({quoted})")
             .where(jobs.c.due_at <= self.now)
@@ -102,52 +117,43 @@ class MySQL(Database):
             .values(due_at=value, fence=jobs.c.fence + literal_column("1"))
             .where(jobs.c.id.op("IN")(ids))
         )
-        # Counted here: counting there what is distinct takes a table for each job.
-        elsewhere = (
-            select(runs.c.job_id, runs.c.fence)
-            .where(runs.c.member != value, runs.c.job_id.op("IN")(ids))
-            .distinct()
+        others = select(runs.c.job_id, runs.c.fence).where(
+            runs.c.member != value, runs.c.job_id.op("IN")(ids)
         )
         # Texts with room for marks of parameters: with many ids SQLAlchemy would take longer than
         # the server does.
         self._claim_rows, self._select_elsewhere = (
-            str(statement.compile(dialect=dialect)) for statement in (claim, elsewhere)
+            str(statement.compile(dialect=dialect)) for statement in (claim, others)
         )
-        me: BindParameter[str] = bindparam("me")
-        member = select(members.c.name).where(members.c.name == me).exists()
+        # Whoever is no member has no row with its fence, see `advance_held`.
+        member = select(members.c.name).where(members.c.name == value).exists()
+        fence = func.if_(member, literal_column("{fence}"), literal_column("-1"))
+        self._fence_of_member = str(fence.compile(dialect=dialect))
 
         # To insert rows that are there takes half as long as to update them by a join. A row that
         # is not there any more is inserted, which the transaction undoes: see `advance_held`.
-        entry = _given("fence", "next_run")
-        held_on = jobs.c.fence == entry.c.fence
+        new = mysql.insert(jobs).inline().values(_row_of(jobs))
+        held_on = jobs.c.fence == new.inserted.fence
 
         def moved(column: ColumnElement[int], value: ColumnElement[int]) -> ColumnElement[int]:
             return func.if_(held_on, value, column, type_=BigInteger)
 
-        given = select(
-            entry.c.job_id,
-            *(entry.c.next_run, entry.c.next_run, entry.c.fence, entry.c.fence),
-            literal_column("''"),
-        )
-        self.advance_rows = (
-            mysql.insert(jobs)
-            .from_select([column.name for column in jobs.c], given.where(member))
-            .on_duplicate_key_update(
+        self._advance_rows = _with_rows(
+            new.on_duplicate_key_update(
                 [
-                    ("next_run", moved(jobs.c.next_run, entry.c.next_run)),
-                    ("due_at", moved(jobs.c.due_at, entry.c.next_run)),
+                    ("next_run", moved(jobs.c.next_run, new.inserted.next_run)),
+                    ("due_at", moved(jobs.c.due_at, new.inserted.due_at)),
                     ("fence", moved(jobs.c.fence, jobs.c.fence + literal_column("1"))),
                 ]
-            )
+            ),
+            dialect,
         )
-        run = _given("run_time", "fence")
-        self.insert_runs = insert(runs).from_select(
-            [column.name for column in runs.c],
-            select(run.c.job_id, run.c.run_time, me, run.c.fence, null()),
-        )
+        self._insert_runs = _with_rows(insert(runs).inline().values(_row_of(runs)), dialect)
         entry = _given("fence")
         held = (jobs.c.id == entry.c.job_id.collate(collation), jobs.c.fence == entry.c.fence)
-        self.end_rows = delete(jobs).where(*held, member)
+        self.end_rows = delete(jobs).where(
+            *held, select(members.c.name).where(members.c.name == me).exists()
+        )
         run = _given("run_time", "fence")
         self.delete_all_runs = delete(runs).where(
             runs.c.job_id == run.c.job_id.collate(collation),
@@ -181,19 +187,25 @@ class MySQL(Database):
         self, connection: Connection, member: str, now: int | None, lease: int, limit: int
     ) -> tuple[int, list[ClaimedRow]]:
         with self.transaction(connection):
-            found = connection.execute(self.select_due, {"limit": limit, **self.at(now)}).all()
+            values = {"limit": limit, "me": member, **self.at(now)}
+            found = connection.execute(self.select_due, values).all()
             if not found:
                 return self.time(connection, now), []
-            present = int(found[0][-1])
-            elsewhere: Counter[str] = Counter()
-            for ids in chunks([row[0] for row in found], CHUNK):
+            rows = []
+            busy = []
+            for job_id, numbers, record in found:
+                next_run, version, fence, runs, present = map(int, numbers.split())
+                rows.append((job_id, next_run, version, record, fence))
+                if runs:
+                    busy.append(job_id)
+            for ids in chunks([row[0] for row in rows], CHUNK):
                 self._execute(connection, self._claim_rows, present + lease, ids)
-                runs = self._execute(connection, self._select_elsewhere, member, ids)
-                elsewhere.update(runs.scalars())
-        return present, [
-            ClaimedRow(job_id, next_run, version, record, fence + 1, elsewhere[job_id])
-            for job_id, next_run, version, record, fence, _ in found
-        ]
+            others: set[tuple[str, int]] = set()
+            for ids in chunks(busy, CHUNK):
+                of_them = self._execute(connection, self._select_elsewhere, member, ids)
+                others.update((job_id, fence) for job_id, fence in of_them)
+        elsewhere = Counter(job_id for job_id, _ in others)
+        return present, [ClaimedRow(*row, elsewhere[row[0]]) for row in rows]
 
     def _execute(self, connection: Connection, statement: str, value: Any, ids: list[str]) -> Any:
         marks = ",".join([self._mark] * len(ids))
@@ -218,27 +230,52 @@ class MySQL(Database):
         )
 
     def advance_held(self, connection: Connection, member: str, entries: Sequence[Advance]) -> None:
-        on: list[Any] = []
+        mark = self._mark
+        on: list[str] = []
+        ids: list[str] = []
         ended: list[Any] = []
-        for job_id, fence, next_run, _, _ in entries:
+        runs: list[str] = []
+        values: list[str] = []
+        for job_id, fence, next_run, times, record in entries:
             if next_run is None:
                 ended.append((job_id, fence))
+            elif on:
+                on.append(f"({mark},{next_run:d},{next_run:d},0,{fence:d},'')")
+                ids.append(job_id)
             else:
-                on.append((job_id, fence, next_run))
+                known = self._fence_of_member.replace("{value}", mark)
+                known = known.replace("{fence}", str(fence))
+                on.append(f"({mark},{next_run:d},{next_run:d},0,{known},'')")
+                ids += (job_id, member)
+            kept = "NULL" if record is None else mark
+            for at in times:
+                runs.append(f"({mark},{at:d},{mark},{fence:d},{kept})")
+                values += (job_id, member) if record is None else (job_id, member, record)
         # A row that was updated counts for two, one that was inserted or left as it is for one.
-        for statement, rows, each in ((self.advance_rows, on, 2), (self.end_rows, ended, 1)):
-            values = {"given": _json(rows), "me": member}
-            if rows and connection.execute(statement, values).rowcount != each * len(rows):
+        if on:
+            statement = self._advance_rows.replace("{rows}", ",".join(on))
+            if connection.exec_driver_sql(statement, tuple(ids)).rowcount != 2 * len(on):
                 raise Refused
-        if any(entry.record is not None for entry in entries):
-            connection.execute(insert(self.tables.runs), self.runs_of(member, entries))
-            return
-        begun = [(entry.id, time, entry.fence) for entry in entries for time in entry.times]
-        connection.execute(self.insert_runs, {"given": _json(begun), "me": member})
+        if ended:
+            gone = connection.execute(self.end_rows, {"given": _json(ended), "me": member})
+            if gone.rowcount != len(ended):
+                raise Refused
+        statement = self._insert_runs.replace("{rows}", ",".join(runs))
+        connection.exec_driver_sql(statement, tuple(values))
 
     def delete_runs(self, connection: Connection, member: str, claims: Sequence[Claim]) -> int:
         values = {"given": _json(self.run_keys(claims)), "me": member}
         return connection.execute(self.delete_all_runs, values).rowcount
+
+
+def _row_of(table: Table) -> dict[str, ColumnElement[Any]]:
+    """Give values to insert that stand for those of all rows: see `_with_rows`."""
+    return {column.name: literal_column(f"{{{column.name}}}") for column in table.columns}
+
+
+def _with_rows(statement: Any, dialect: Dialect) -> str:
+    """Compile a statement that inserts one row, with a place for any number of them."""
+    return re.sub(r"\(\{\w+\}(, \{\w+\})*\)", "{rows}", str(statement.compile(dialect=dialect)))
 
 
 def _json(rows: Sequence[Any]) -> str:
