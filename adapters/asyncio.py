@@ -35,6 +35,8 @@ class AsyncIOScheduler(CallbackScheduler):
 
     _eventloop: asyncio.AbstractEventLoop
     _closing: asyncio.Future[None] | None = None
+    #: Done when the stores have been shut down, in a thread.
+    _closer: asyncio.Future[None] | None = None
 
     def _configure(self, options: Any) -> None:
         self._given_loop: asyncio.AbstractEventLoop | None = options.get("event_loop")
@@ -63,7 +65,7 @@ class AsyncIOScheduler(CallbackScheduler):
         It need not be awaited. Without ``wait`` running coroutines are cancelled. Raises
         SchedulerNotRunningError.
         """
-        self._closing = None
+        self._closing = self._closer = None
         super().shutdown(wait)
         if self._closing is None:
             self._closing = self._eventloop.create_future()
@@ -78,6 +80,7 @@ class AsyncIOScheduler(CallbackScheduler):
             or not (self._stepping() or any(each.running for each in self._executors.values()))
         ):
             super()._close(wait)
+            self._closing = self._closer
         elif running_loop() is loop:
             self._closing = loop.create_task(self._close_patiently(asyncio.current_task()))
         else:
@@ -100,6 +103,15 @@ class AsyncIOScheduler(CallbackScheduler):
             ended = True
         finally:
             super()._close(ended)
+            if self._closer is not None:
+                await asyncio.wait([self._closer])
+
+    def _aside(self, function: Callable[[], None]) -> bool:
+        self._closer = None
+        if running_loop() is self._eventloop:
+            # What ends the loop waits for this pool, as `asyncio.run` does.
+            self._closer = self._eventloop.run_in_executor(None, function)
+        return self._closer is not None
 
     def _call_later(self, delay: float, function: Callable[[], None]) -> asyncio.TimerHandle:
         return self._eventloop.call_later(delay, function)

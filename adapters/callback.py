@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from threading import get_ident
 from typing import Any
 
+from tocsin.claims import Claim
 from tocsin.scheduler import STATE_STOPPED, BaseScheduler
 
 __all__ = ["CallbackScheduler"]
@@ -34,6 +35,8 @@ class CallbackScheduler(BaseScheduler):
     #: The step that was last given to the thread, and the thread.
     _step: Future[float | None] | None = None
     _step_thread = 0
+    #: Done when the stores have been shut down aside of the loop.
+    _stores_closing: Future[None] | None = None
 
     @abstractmethod
     def _call_later(self, delay: float, function: Callable[[], None]) -> Any:
@@ -47,9 +50,19 @@ class CallbackScheduler(BaseScheduler):
     def _call_soon(self, function: Callable[[], None]) -> None:
         """Call a function in the loop as soon as it can; from any thread."""
 
+    def _aside(self, function: Callable[[], None]) -> bool:
+        """Call a function in a thread, if this is the loop's thread and the loop goes on; or not.
+
+        What follows a shutdown waits for it.
+        """
+        return False
+
     def start(self, paused: bool = False) -> Any:
         """Start in the loop; see `BaseScheduler.start`."""
         if self.state == STATE_STOPPED:
+            closing, self._stores_closing = self._stores_closing, None
+            if closing is not None:
+                closing.result()
             # A loop that ended may have taken a tick with it.
             self._woken = self._again = False
             self._busy = self._stepping()
@@ -126,9 +139,24 @@ class CallbackScheduler(BaseScheduler):
             worker.shutdown(wait and self._step_thread != get_ident())
         super()._close(wait)
 
+    def _close_stores(self, running: Mapping[str | None, list[Claim]]) -> None:
+        close = partial(super()._close_stores, running)
+        closing: Future[None] = Future()
+
+        def close_aside() -> None:
+            try:
+                close()
+            finally:
+                closing.set_result(None)
+
+        if self._stores_block() and self._aside(close_aside):
+            self._stores_closing = closing
+        else:
+            close()
+
     def _after_fork(self) -> None:
         super()._after_fork()
-        self._worker = self._step = None
+        self._worker = self._step = self._stores_closing = None
 
     def _drop_timer(self) -> None:
         timer, self._timer = self._timer, None

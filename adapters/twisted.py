@@ -92,6 +92,8 @@ class TwistedScheduler(CallbackScheduler):
     stop_timeout: float
 
     _closing: Deferred[None] | None = None
+    #: Fires when the stores have been shut down.
+    _closer: Deferred[None]
     _limit = math.inf
     _trigger: Any = None
 
@@ -220,10 +222,21 @@ class TwistedScheduler(CallbackScheduler):
             "Jobs still run %g s after the shutdown began: %s", limit, ", ".join(running) or "?"
         )
 
-    def _close_now(self) -> None:
+    def _close_now(self) -> Deferred[None]:
+        self._closer = succeed(None)
         super()._close(False)
+        return self._closer.addBoth(self._detach)
+
+    def _detach(self, _: object) -> None:
         if self._logs:
             _forward.detach(self.log_prefix)
+
+    def _aside(self, function: Callable[[], None]) -> bool:
+        if not self.reactor.running or not self.is_in_reactor():
+            return False
+        pool = self.reactor.getThreadPool()
+        self._closer = deferToThreadPool(self.reactor, pool, function)
+        return True
 
     def _call_later(self, delay: float, function: Callable[[], None]) -> Any:
         if self._simulated is not None:

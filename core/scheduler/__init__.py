@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zope.interface import implementer
@@ -147,7 +147,10 @@ class BaseScheduler(JobCalls):
         _started.discard(self)
         for executor in self._executors.values():
             self._shut_down(executor, wait)
-        running = self._claims_of_runs()
+        self._close_stores(self._claims_of_runs())
+
+    def _close_stores(self, running: Mapping[str | None, list[Claim]]) -> None:
+        """Shut the stores down, each with the claims whose runs go on; then it is over."""
         for alias, store in self._jobstores.items():
             going_on = [running[alias]] if store.shared and alias in running else []
             self._shut_down(store, *going_on)

@@ -307,6 +307,83 @@ def test_a_wake_up_that_comes_after_the_end_starts_nothing(
     assert scheduler.state == STATE_STOPPED
 
 
+class LeisurelyStore(MemoryJobStore):
+    """A store that closes when a gate opens, and keeps a list of what it did."""
+
+    blocking = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closing, self.gate = threading.Event(), threading.Event()
+        self.did: list[str] = []
+
+    def start(self, scheduler: BaseScheduler, alias: str) -> None:
+        super().start(scheduler, alias)
+        self.did.append("opened")
+
+    def shutdown(self) -> None:
+        self.closing.set()
+        assert self.gate.wait(PATIENCE), "the loop stood still: nobody opened the gate"
+        self.did.append("closed")
+
+
+#: The frameworks whose schedulers answer a shutdown in the loop with what is waited for.
+WITH_FUTURES = ("asyncio", "tornado", "twisted")
+
+
+@pytest.mark.parametrize("wait", [True, False])
+@pytest.mark.parametrize("runs", [True, False], ids=["while a job runs", "idle"])
+def test_a_store_that_takes_its_time_to_close_does_not_stop_the_loop(
+    harness: Harness, make: Callable[..., BaseScheduler], wait: bool, runs: bool
+) -> None:
+    if not isinstance(harness, LoopHarness) or harness.name not in WITH_FUTURES:
+        pytest.skip("its shutdown returns when all is over")
+    store = LeisurelyStore()
+    scheduler = make(jobstores={"default": store})
+    recorder: Recorder = scheduler.recorder  # type: ignore[attr-defined]
+    harness.start(scheduler)
+    finish = harness.event()
+    job = scheduler.add_job(lambda: finish.wait(PATIENCE))
+    recorder.wait(EVENT_JOB_STARTED, job_id=job.id)
+    if not runs:
+        finish.set()
+        recorder.wait(EVENT_JOB_EXECUTED, job_id=job.id)
+    ends: list[Any] = []
+    harness.call(lambda: ends.append(scheduler.shutdown(wait)))
+    finish.set()
+    assert store.closing.wait(PATIENCE)
+    assert harness.call(lambda: "alive") == "alive"
+    assert recorder.of(EVENT_SCHEDULER_SHUTDOWN) == []
+    store.gate.set()
+    harness.call(lambda: ends[0])  # what the shutdown gave is done when the store is closed
+    assert store.did == ["opened", "closed"]
+    recorder.wait(EVENT_SCHEDULER_SHUTDOWN)
+
+
+def test_a_start_waits_until_the_stores_have_been_closed(
+    harness: Harness, make: Callable[..., BaseScheduler]
+) -> None:
+    if not isinstance(harness, LoopHarness) or harness.name not in ("asyncio", "tornado"):
+        pytest.skip("nothing goes on after its shutdown, or a start is refused then")
+    store = LeisurelyStore()
+    scheduler = make(jobstores={"default": store})
+    harness.start(scheduler)
+
+    def restart() -> None:
+        scheduler.shutdown()
+        threading.Thread(target=open_gate).start()
+        scheduler.start()
+
+    def open_gate() -> None:
+        assert store.closing.wait(PATIENCE)
+        store.gate.set()
+
+    harness.call(restart)
+    assert store.did == ["opened", "closed", "opened"]
+    job = scheduler.add_job(give, args=[1])
+    scheduler.recorder.wait(EVENT_JOB_EXECUTED, job_id=job.id)  # type: ignore[attr-defined]
+
+
 def test_a_start_that_fails_leaves_all_as_it_was(
     harness: Harness, make: Callable[..., BaseScheduler]
 ) -> None:
