@@ -232,6 +232,7 @@ class RowJobStore(SharedJobStore):
         member = self._join(now)
         taken = elapsed()
         before = self._now() if self.clock == "store" else now
+        limit = min(limit, self._most_claims)
         present, rows = self._claim_rows(member, self._given(now), limit)
         self._learn_time(before, present)
         self._found_none = not rows

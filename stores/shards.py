@@ -44,7 +44,7 @@ class ShardJobStore(InboxStore):
             taken = elapsed()
             until = self._clock(now) + self.lease
             entries = []
-            for _, entry in self._heap.pop_due(present, limit):
+            for _, entry in self._heap.pop_due(present, min(limit, self._most_claims)):
                 entry.handle = None
                 entries.append(entry)
             try:

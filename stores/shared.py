@@ -40,6 +40,8 @@ _SECOND = 1_000_000
 _KEPT = 10_000
 #: So many claims are settled at once, lest a backlog of them hold up the renewal of the lease.
 _SETTLED = 1000
+#: More claims than are had at once.
+_MOST_CLAIMS = 1 << 20
 #: How long a job that can't run here is left to others before it is looked at again.
 UNREADABLE = 60 * _SECOND
 #: What arguments can be that nobody can change.
@@ -106,6 +108,8 @@ class SharedJobStore(BaseJobStore):
         # Runs of which it is not known whether they were recorded, for the connection broke; and
         # those that are recorded, and can't be started as yet.
         self._doubtful: list[tuple[Job, Claim]] = []
+        # So many claims at once are advanced in time, by what we know.
+        self._most_claims = _MOST_CLAIMS
         self._put_off: list[tuple[Job, Claim]] = []
         self._closing = False
         # The claims that have to be settled before we leave, once the store was shut down while
@@ -421,12 +425,18 @@ class SharedJobStore(BaseJobStore):
         if not batch:
             return []
         member = self._member
-        fresh = elapsed() - min(claim.taken for _, claim, _, _ in batch) < self.lease * 0.8
-        if member is None or not fresh:
+        age = elapsed() - min(claim.taken for _, claim, _, _ in batch)
+        if member is None or age >= self.lease * 0.8:
+            # Or one that is slow would claim as many again, and never get on.
+            self._most_claims = max(len(batch) // 2, 1)
             self._logger.warning(
-                "%d claims on jobs were older than their lease; they are had anew", len(batch)
+                "%d claims on jobs were older than their lease; they are had anew, %d at once",
+                len(batch),
+                self._most_claims,
             )
             return [False] * len(batch)
+        if age < self.lease * 0.2:
+            self._most_claims = min(2 * self._most_claims, _MOST_CLAIMS)
         try:
             held = self._advance_batch(member, batch)
         except Exception:

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ from tocsin.errors import TransientJobError
 from tocsin.events import (
     EVENT_JOB_ERROR,
     EVENT_JOB_EXECUTED,
+    EVENT_JOB_LOST,
     EVENT_JOB_MAX_INSTANCES,
     EVENT_JOB_SUBMITTED,
     EVENT_JOBSTORE_ERROR,
@@ -32,6 +34,8 @@ from tocsin.events import (
 from tocsin.executors import BaseExecutor, DebugExecutor
 from tocsin.job import Job
 from tocsin.loop import BATCH
+from tocsin.stores import rows as rows_module
+from tocsin.stores import shared as shared_module
 from tocsin.stores.rows import Advance, OrphanedRuns
 from tocsin.stores.sqlalchemy import SQLAlchemyJobStore
 from tocsin.testing import FakeClock, FakeScheduler
@@ -282,6 +286,82 @@ def test_a_run_that_is_refused_by_a_stopped_executor_is_left_to_others(
     done = told(other, EVENT_JOB_EXECUTED)
     schedulers.clock.advance(LEASE)
     assert [each.job_id for each in done] == ["again"]
+
+
+# Leases that run out
+
+
+class Elapsed:
+    """The time that has elapsed, as a store sees it, advanced by hand."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def elapsed(monkeypatch: pytest.MonkeyPatch) -> Elapsed:
+    made = Elapsed()
+    for module in (shared_module, rows_module):
+        monkeypatch.setattr(module, "elapsed", made)
+    return made
+
+
+@pytest.mark.parametrize("pace", [0.02, 1.0], ids=["a little slow", "very slow"])
+def test_a_member_that_is_slow_claims_less_at_once_and_gets_on(
+    schedulers: Schedulers, told: Told, elapsed: Elapsed, pace: float
+) -> None:
+    one, store = schedulers.start()
+    count = round(2 * LEASE / pace)
+    one.pause()
+    one.add_jobs([{"func": note, "args": [n], "id": f"{n}"} for n in range(count)])
+    began, late = told(one, EVENT_JOB_EXECUTED), []
+    advance = store.advance
+
+    def slowly(claims: Any, several: Any) -> list[bool]:
+        claims = list(claims)
+        elapsed.seconds += pace * len(claims)
+        held = advance(claims, several)
+        late.append((pace * len(claims), any(held)))
+        return held
+
+    store.advance = slowly  # type: ignore[method-assign]
+    one.resume()
+    for _ in range(40):
+        schedulers.clock.advance(LEASE + 1)
+    assert not [took for took, held in late if held and took >= LEASE]
+    assert Counter(event.job_id for event in began) == {f"{n}": 1 for n in range(count)}
+
+
+def test_what_is_recorded_after_the_lease_has_run_out_is_not_started(
+    schedulers: Schedulers, told: Told, elapsed: Elapsed
+) -> None:
+    one, store = schedulers.start()
+    for job_id, repeat in (("again", True), ("once", False)):
+        one.add_job(note, args=[job_id], id=job_id, at_least_once=repeat)
+    advance_rows = store._advance_rows
+
+    def late(member: str, entries: Sequence[Advance]) -> list[bool]:
+        held = advance_rows(member, entries)
+        store._stop_keeping()  # it is asleep, and so is its thread
+        elapsed.seconds += LEASE + 1
+        return held
+
+    store._advance_rows = late  # type: ignore[method-assign]
+    done = told(one, EVENT_JOB_EXECUTED | EVENT_JOB_LOST)
+    one._process_jobs()
+    assert len(rows(store)) == 2
+    assert done == []
+    one._stop_timer()
+    other, _ = schedulers.start()
+    others = told(other, EVENT_JOB_EXECUTED | EVENT_JOB_LOST)
+    schedulers.clock.advance(2 * LEASE)
+    codes = {event.job_id: event.code for event in others}
+    assert codes == {"again": EVENT_JOB_EXECUTED, "once": EVENT_JOB_LOST}
+    one._process_jobs()
+    assert (_calls, done) == ([("again",)], [])
 
 
 # Runs that outlive their scheduler
