@@ -26,12 +26,10 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
-from inspect import signature
 from typing import Any
 
 from tocsin.claims import Claim
 from tocsin.engine.heap import DueHeap
-from tocsin.errors import suggestion
 from tocsin.stores.shardstate import PAGE_BYTES, Entry, Shard, encode, quoted, unquoted
 from tocsin.stores.shared import SharedJobStore, elapsed
 from tocsin.stores.tree import Check, Create, Delete, Node, Op, Set, Tree, Unavailable
@@ -70,38 +68,6 @@ def divided(shards: int, members: Sequence[str]) -> list[str]:
             if part[member] > least:
                 more -= 1
     return [owners[shard] for shard in range(shards)]
-
-
-def split_options(
-    store: str, client_class: type, client: Any, path: Any, options: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tell the options of `LeadingStore` from the arguments of a client to be made.
-
-    Raises TypeError for a name that neither has, and for arguments beside a ``client`` that is
-    there already, ValueError for an empty path.
-    """
-    if not path or not isinstance(path, str):
-        raise ValueError('The "path" parameter must not be empty')
-    accepted = set(signature(client_class).parameters) - {"kwargs"}
-    own, arguments = {}, {}
-    for name, value in options.items():
-        if name in _OPTIONS:
-            own[name] = value
-        elif name in accepted:
-            arguments[name] = value
-        elif name != "pickle_protocol":  # APScheduler's; taken so that a configuration goes on
-            article = "an" if store[0] in "AEIOU" else "a"
-            raise TypeError(
-                f"{name}: unknown{suggestion(name, accepted)}; besides its own options {article}"
-                f" {store} takes those of {client_class.__name__}: {', '.join(sorted(accepted))}"
-            )
-    if client is not None and arguments:
-        raise TypeError(f"{', '.join(arguments)}: not with client, which is connected")
-    return own, arguments
-
-
-#: The options that all stores on shards have.
-_OPTIONS = frozenset(signature(SharedJobStore.__init__).parameters) - {"self"} | {"shards"}
 
 
 class LeadingStore(SharedJobStore):

@@ -8,7 +8,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from inspect import signature
 from secrets import token_hex
 from typing import Any, TypeVar
 
@@ -16,16 +15,31 @@ from tocsin.callables import maybe_ref
 from tocsin.claims import Claim
 from tocsin.convert import as_bool
 from tocsin.errors import ConflictingIdError, suggestion
+from tocsin.stores.documents import DocumentJobStore, claimed_row
+from tocsin.stores.mongodb_documents import (
+    CLAIMED,
+    ENDED,
+    LIVE,
+    NO_RUNS,
+    NOW,
+    OF_JOBS,
+    SOUND,
+    document_of,
+    instant_of,
+    renewal,
+    row_of,
+    step_of,
+    with_run,
+)
+from tocsin.stores.options import SHARED_OPTIONS, take_shared
 from tocsin.stores.rows import (
     Advance,
     ClaimedRow,
     OrphanedRuns,
     Row,
-    RowJobStore,
     by_next_run,
-    claimed_row,
 )
-from tocsin.stores.shared import SharedJobStore, elapsed
+from tocsin.stores.shared import elapsed
 
 try:
     from bson import ObjectId
@@ -70,22 +84,11 @@ _AWAIT = 1000
 #: The pause, in seconds, after an answer without a change that came too early.
 _EARLY = 0.05
 _DUPLICATE, _FORBIDDEN = 11000, 13
-#: The server's clock, as an instant; it counts milliseconds.
-_NOW = {"$multiply": [{"$toLong": "$$NOW"}, 1000]}
-#: What can be claimed; what others have spoilt in such a way that it can't be is left alone.
-_SOUND = {"fence": {"$gte": 0}}
-#: A job; without it, what is left of one whose schedule has ended while runs of it go on.
-_LIVE = {"ended": None}
-_NO_RUNS = {"runs": {"$size": 0}}
-_CLAIMED = {"claim": {"$exists": True}}
-_SHARED = [
-    name for name in signature(SharedJobStore.__init__).parameters if name not in ("self", "_")
-]
-_OWN = ["database", "collection", "client", "url", "host", "port", *_SHARED]
+_OWN = ["database", "collection", "client", "url", "host", "port", *SHARED_OPTIONS]
 _Result = TypeVar("_Result")
 
 
-class MongoDBJobStore(RowJobStore):
+class MongoDBJobStore(DocumentJobStore):
     """Keep jobs in MongoDB 4.2 or later, shared by any number of schedulers.
 
     ``database`` is the name of the database, by default that of the URL, or else "tocsin".
@@ -104,6 +107,7 @@ class MongoDBJobStore(RowJobStore):
     """
 
     python_sockets = True
+    failures = (PyMongoError,)
 
     def __init__(
         self,
@@ -115,9 +119,7 @@ class MongoDBJobStore(RowJobStore):
         url: str | None = None,
         **connect_args: Any,
     ) -> None:
-        super().__init__(
-            **{name: connect_args.pop(name) for name in _SHARED if name in connect_args}
-        )
+        super().__init__(**take_shared(connect_args))
         for name, value in (("database", database), ("collection", collection)):
             if value is not None and (not isinstance(value, str) or not value):
                 raise ValueError(f"{name}: {value!r} is not a name")
@@ -150,8 +152,6 @@ class MongoDBJobStore(RowJobStore):
         super()._reset()
         self._sender = token_hex(8)
         self._replicated = False
-        self._listener: threading.Thread | None = None
-        self._stamped = 0
         # The server's clock, and when it was read by `elapsed`.
         self._clock_read = (0, 0.0)
         # The runs of which it is not known whether they were settled, and those of which the next
@@ -218,10 +218,7 @@ class MongoDBJobStore(RowJobStore):
                     " migrate` copies its jobs"
                 )
             if not self.create:
-                raise RuntimeError(
-                    f"{self!r}: there is no job store, and with create=False none is made; run"
-                    " `tocsin store init`, or give create=True"
-                )
+                raise self._no_store()
             self._jobs.create_index("due", sparse=True)
             self._jobs.create_index("runs.member", sparse=True)
             with suppress(DuplicateKeyError):  # others are making it, too
@@ -231,17 +228,10 @@ class MongoDBJobStore(RowJobStore):
             found = self._meta.find_one({"_id": "schema"}) or {}
         version = found.get("version")
         if version != _VERSION:
-            raise RuntimeError(
-                f"{self!r}: the job store has version {version}, and this tocsin knows versions up"
-                f" to {_VERSION}; use a later tocsin"
-            )
+            raise self._other_version(version, _VERSION)
 
     def _close(self) -> None:
-        listener, self._listener = self._listener, None
-        if listener is not None and listener is not threading.current_thread():
-            with suppress(PyMongoError):  # else it ends when it is next asked
-                self._signal(to=self._sender)
-            listener.join(self.lease)
+        self._end_listener(self._wake_listener)
         if self._arguments is not None:
             self._client.close()
             self._closed = True
@@ -283,10 +273,11 @@ class MongoDBJobStore(RowJobStore):
 
     def _listen(self) -> None:
         if self._listener is None and self._replicated:
-            self._listener = threading.Thread(
-                target=self._hear, name=f"tocsin-store-listener-{self._alias}", daemon=True
-            )
-            self._listener.start()
+            self._start_listener(self._hear)
+
+    def _wake_listener(self) -> None:
+        with suppress(PyMongoError):  # else it ends when it is next asked
+            self._signal(to=self._sender)
 
     def _hear(self) -> None:
         """Wake the scheduler by what others announce; in a thread of its own, until the end."""
@@ -325,10 +316,6 @@ class MongoDBJobStore(RowJobStore):
 
     # Members
 
-    @property
-    def _microseconds(self) -> int:
-        return round(self.lease * _SECOND)
-
     def _renew(self, member: str, now: int | None) -> tuple[int, bool]:
         self._listen()
         change = self._lasting("until", now, "renewals")
@@ -350,7 +337,7 @@ class MongoDBJobStore(RowJobStore):
         """
         if now is not None:
             return {"$set": {name: now + self._microseconds, **others}, "$inc": {counter: 1}}
-        until = {"$add": [_NOW, self._microseconds]}
+        until = {"$add": [NOW, self._microseconds]}
         counted = {"$add": [{"$ifNull": [f"${counter}", 0]}, 1]}
         return [{"$set": {name: until, counter: counted, **others}}]
 
@@ -363,7 +350,7 @@ class MongoDBJobStore(RowJobStore):
         return present + 1000 + int((elapsed() - when) * _SECOND)
 
     def _leave(self, member: str) -> None:
-        ids = [each["_id"] for each in self._jobs.find(_with_run(member=member), {"_id": 1})]
+        ids = [each["_id"] for each in self._jobs.find(with_run(member=member), {"_id": 1})]
         if ids:
             at_most_once = {"member": member, "record": None}
             self._again(
@@ -371,43 +358,30 @@ class MongoDBJobStore(RowJobStore):
                     {"_id": {"$in": ids}}, {"$pull": {"runs": at_most_once}}
                 )
             )
-            self._again(lambda: self._jobs.delete_many({"_id": {"$in": ids}, **_ENDED}))
+            self._again(lambda: self._jobs.delete_many({"_id": {"$in": ids}, **ENDED}))
         self._again(lambda: self._members.delete_one({"_id": member}))
 
     # Rows
 
     def _row(self, job_id: str) -> Row | None:
-        found = self._again(lambda: self._jobs.find_one({"_id": job_id, **_LIVE}, {"runs": 0}))
-        return None if found is None else _row(found)
+        found = self._again(lambda: self._jobs.find_one({"_id": job_id, **LIVE}, {"runs": 0}))
+        return None if found is None else row_of(found)
 
     def _rows(self) -> list[Row]:
-        found = self._again(lambda: list(self._jobs.find(_LIVE, {"runs": 0})))
-        return sorted(map(_row, found), key=by_next_run)
+        found = self._again(lambda: list(self._jobs.find(LIVE, {"runs": 0})))
+        return sorted(map(row_of, found), key=by_next_run)
 
     def _insert(self, rows: Sequence[Row], replace: bool) -> list[bool]:
         latest = {row.id: row for row in rows}
         if len(latest) < len(rows) and not replace:
             counted = Counter(row.id for row in rows)
             raise ConflictingIdError(counted.most_common(1)[0][0])
-        documents = [_document(row, self._stamp()) for row in latest.values()]
+        documents = [document_of(row, self._stamp()) for row in latest.values()]
         if len(documents) == 1:
             replaced = set(latest) if self._put(documents[0], replace) else set()
         else:
             replaced = self._put_all(documents, replace)
-        told = []
-        for row in rows:
-            told.append(row.id in replaced)
-            replaced.add(row.id)
-        return told
-
-    def _stamp(self) -> int:
-        """Give a number that is higher than those before: the microseconds of our clock.
-
-        Fences and versions begin with it, so that those of a job that is removed and added again
-        are others.
-        """
-        self._stamped = max(time.time_ns() // 1000, self._stamped + 1)
-        return self._stamped
+        return self._which_replaced(rows, replaced)
 
     def _put(self, document: Mapping[str, Any], replace: bool) -> bool:
         """Add one job in one step; tell whether it was there."""
@@ -420,12 +394,12 @@ class MongoDBJobStore(RowJobStore):
                 except DuplicateKeyError:
                     pass
             before = self._jobs.find_one_and_update(
-                taken, _renewal(document), {"ended": 1}, return_document=ReturnDocument.BEFORE
+                taken, renewal(document), {"ended": 1}, return_document=ReturnDocument.BEFORE
             )
             if before is not None:
                 return not before.get("ended")
             if not replace:
-                if self._jobs.find_one({"_id": document["_id"], **_LIVE}, {"_id": 1}) is not None:
+                if self._jobs.find_one({"_id": document["_id"], **LIVE}, {"_id": 1}) is not None:
                     break
                 continue
             try:
@@ -485,7 +459,7 @@ class MongoDBJobStore(RowJobStore):
         if fresh:
             self._jobs.insert_many(fresh, ordered=False, session=session)
         old = [
-            UpdateOne({"_id": each["_id"]}, _renewal(each))
+            UpdateOne({"_id": each["_id"]}, renewal(each))
             for each in documents
             if each["_id"] in found
         ]
@@ -506,23 +480,23 @@ class MongoDBJobStore(RowJobStore):
             else:
                 change["$set"]["due"] = row.next_run
         told = self._again(
-            lambda: self._jobs.update_one({"_id": row.id, "version": row.version, **_LIVE}, change)
+            lambda: self._jobs.update_one({"_id": row.id, "version": row.version, **LIVE}, change)
         )
         return bool(told.matched_count)
 
     def _delete(self, job_id: str) -> bool:
-        row = {"_id": job_id, **_LIVE}
-        if self._jobs.delete_one({**row, **_NO_RUNS}).deleted_count:
+        row = {"_id": job_id, **LIVE}
+        if self._jobs.delete_one({**row, **NO_RUNS}).deleted_count:
             return True
         # Its runs go on, and are not begun anew any more.
         ended = {
             "$set": {"ended": True, "runs.$[again].dropped": True},
-            "$unset": {**_OF_JOBS, "runs.$[again].record": 1},
+            "$unset": {**OF_JOBS, "runs.$[again].record": 1},
         }
         again = [{"again.record": {"$exists": True}}]
         if not self._jobs.update_one(row, ended, array_filters=again).matched_count:
             return False
-        self._jobs.delete_one({"_id": job_id, **_ENDED})
+        self._jobs.delete_one({"_id": job_id, **ENDED})
         return True
 
     def _delete_all(self) -> None:
@@ -537,7 +511,7 @@ class MongoDBJobStore(RowJobStore):
             each["_id"]
             for each in self._again(
                 lambda: list(
-                    self._jobs.find({**is_due, **_SOUND}, {"_id": 1})
+                    self._jobs.find({**is_due, **SOUND}, {"_id": 1})
                     .sort("due", ASCENDING)
                     .limit(limit)
                 )
@@ -558,12 +532,12 @@ class MongoDBJobStore(RowJobStore):
             )
         }
         return present, [
-            claimed_row(_row(found[each]), found[each], member) for each in ids if each in found
+            claimed_row(row_of(found[each]), found[each], member) for each in ids if each in found
         ]
 
     def _advance_rows(self, member: str, entries: Sequence[Advance]) -> list[bool]:
         call = token_hex(12)
-        steps = [UpdateOne(*_step(entry, member, call)) for entry in entries]
+        steps = [UpdateOne(*step_of(entry, member, call)) for entry in entries]
         try:
             done = self._again(lambda: self._jobs.bulk_write(steps, ordered=False))
             if done.matched_count == len(entries):
@@ -582,7 +556,7 @@ class MongoDBJobStore(RowJobStore):
             each["_id"]
             for each in self._again(
                 lambda: list(
-                    self._jobs.find({"_id": {"$in": ids}, **_with_run(call=call)}, {"_id": 1})
+                    self._jobs.find({"_id": {"$in": ids}, **with_run(call=call)}, {"_id": 1})
                 )
             )
         }
@@ -591,7 +565,7 @@ class MongoDBJobStore(RowJobStore):
     def _release_row(self, job_id: str, fence: int, until: int) -> None:
         self._again(
             lambda: self._jobs.update_one(
-                {"_id": job_id, "fence": fence, **_CLAIMED},
+                {"_id": job_id, "fence": fence, **CLAIMED},
                 {"$set": {"due": until}, "$unset": {"claim": 1}},
             )
         )
@@ -599,7 +573,7 @@ class MongoDBJobStore(RowJobStore):
     def _earliest(self) -> int | None:
         found = self._again(
             lambda: self._jobs.find_one(
-                {"due": {"$gte": -(2**63)}, **_SOUND}, {"due": 1}, sort=[("due", ASCENDING)]
+                {"due": {"$gte": -(2**63)}, **SOUND}, {"due": 1}, sort=[("due", ASCENDING)]
             )
         )
         return None if found is None else int(found["due"])
@@ -615,6 +589,9 @@ class MongoDBJobStore(RowJobStore):
             raise
         return [run in held or run in maybe for run in runs]
 
+    def _take_out_runs(self, member: str, runs: Sequence[OrphanedRuns]) -> None:
+        self._take_out(member, {(each.id, each.fence): True for each in runs})
+
     def _take_out(self, member: str, runs: Mapping[tuple[str, int], bool]) -> None:
         """Take out runs of a member, by job and fence, and what is left of jobs that have ended."""
         steps: list[UpdateOne | DeleteOne] = []
@@ -622,7 +599,7 @@ class MongoDBJobStore(RowJobStore):
             mine = {"member": member, "fence": fence}
             steps.append(UpdateOne({"_id": job_id}, {"$pull": {"runs": mine}}))
             if has_ended:
-                steps.append(DeleteOne({"_id": job_id, **_ENDED}))
+                steps.append(DeleteOne({"_id": job_id, **ENDED}))
         if steps:
             self._again(lambda: self._jobs.bulk_write(steps))
 
@@ -630,7 +607,7 @@ class MongoDBJobStore(RowJobStore):
         self, member: str, runs: Iterable[tuple[str, int]], jobs: Any
     ) -> dict[tuple[str, int], bool]:
         """Give the runs of jobs that are a member's, and whether the job has ended."""
-        these = {"_id": {"$in": list({job_id for job_id, _ in runs})}, **_with_run(member=member)}
+        these = {"_id": {"$in": list({job_id for job_id, _ in runs})}, **with_run(member=member)}
         found = self._again(lambda: list(jobs.find(these, {"runs": 1, "ended": 1})))
         return {
             (each["_id"], run["fence"]): bool(each.get("ended"))
@@ -668,20 +645,12 @@ class MongoDBJobStore(RowJobStore):
         except PyMongoError:
             if not found:
                 raise  # and else they are found the next time
-        # What is lost is ours until it is told, so that it is told by one, and by one at least.
-        lost = [runs for runs in found if runs.record is None]
-        try:
-            self._take_out(member, {(runs.id, runs.fence): True for runs in lost})
-        except PyMongoError:
-            for runs in lost:
-                claim = Claim(self, runs.id, runs.fence, 0, elapsed())
-                claim.times = runs.times
-                claim.settle()
+        self._take_out_lost(member, found)
         return found
 
     def _expel(self, member: str, now: int | None) -> list[str]:
         """Take out the members whose leases ran out; give the others."""
-        with_clock = [{"$addFields": {"now": _instant(now)}}]
+        with_clock = [{"$addFields": {"now": instant_of(now)}}]
         members = self._again(lambda: list(self._members.aggregate(with_clock)))
         late = [
             DeleteOne({"_id": each["_id"], "renewals": each["renewals"]})
@@ -697,7 +666,7 @@ class MongoDBJobStore(RowJobStore):
         """Give the runs of others than these, with their documents."""
         others = {"$gt": "", "$nin": list(members)}
         found = self._again(
-            lambda: list(self._jobs.find(_with_run(member=others), {"fence": 1, "runs": 1}))
+            lambda: list(self._jobs.find(with_run(member=others), {"fence": 1, "runs": 1}))
         )
         owners = {run["member"] for each in found for run in each["runs"]}
         if not owners:
@@ -709,7 +678,7 @@ class MongoDBJobStore(RowJobStore):
 
     def _adopt(self, member: str, runs: OrphanedRuns, fence: int) -> bool:
         """Make runs ours, in one step; tell whether they are."""
-        theirs = _with_run(member=runs.member, fence=fence)
+        theirs = with_run(member=runs.member, fence=fence)
         change = {"$set": {"runs.$.member": member, "runs.$.fence": runs.fence}}
         done = self._again(lambda: self._jobs.update_one({"_id": runs.id, **theirs}, change))
         return bool(done.matched_count) or bool(self._mine(member, [runs]))
@@ -717,7 +686,7 @@ class MongoDBJobStore(RowJobStore):
     def _hand_back(self, member: str, taken: Sequence[OrphanedRuns]) -> None:
         steps = [
             UpdateOne(
-                {"_id": runs.id, **_with_run(member=member, fence=runs.fence)},
+                {"_id": runs.id, **with_run(member=member, fence=runs.fence)},
                 {"$set": {"runs.$.member": runs.member}},
             )
             for runs in taken
@@ -728,83 +697,6 @@ class MongoDBJobStore(RowJobStore):
         """Give those of runs that are ours."""
         held = self._runs_of(member, [(each.id, each.fence) for each in taken], self._jobs)
         return [each for each in taken if (each.id, each.fence) in held]
-
-
-#: What a document has of a job, and not of runs that have outlived it.
-_OF_JOBS = {"record": 1, "version": 1, "next": 1, "due": 1, "claim": 1}
-#: What is left of a job when its runs have been settled.
-_ENDED = {"ended": True, **_NO_RUNS}
-
-
-def _with_run(**values: Any) -> dict[str, Any]:
-    """Give the filter of the documents with a run that has these values."""
-    return {"runs": {"$elemMatch": values}}
-
-
-def _instant(now: int | None) -> Any:
-    """Give the expression of an instant, of the server's clock when there is none."""
-    return _NOW if now is None else {"$literal": now}
-
-
-def _document(row: Row, stamp: int) -> dict[str, Any]:
-    """Make the document of a row that is added."""
-    document = {
-        "_id": row.id,
-        "record": row.record,
-        "version": stamp,
-        "fence": stamp,
-        "next": row.next_run,
-        "runs": [],
-    }
-    return document if row.next_run is None else {**document, "due": row.next_run}
-
-
-def _renewal(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the change that puts a job in the place of another, whose runs stay."""
-    change: dict[str, dict[str, Any]] = {
-        "$set": {name: document[name] for name in ("record", "version", "next")},
-        "$inc": {"fence": 1},
-        "$unset": {"claim": 1, "ended": 1},
-    }
-    if "due" in document:
-        change["$set"]["due"] = document["due"]
-    else:
-        change["$unset"]["due"] = 1
-    return change
-
-
-def _step(entry: Advance, member: str, call: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Make the filter and the change that advance a job and record its runs."""
-    times = list(entry.times)
-    run: dict[str, Any] = {"times": times, "fence": entry.fence, "member": member, "call": call}
-    if entry.record is not None:
-        run["record"] = entry.record
-    claimed = {
-        "_id": entry.id,
-        "fence": entry.fence,
-        **_CLAIMED,
-        "runs.times": {"$nin": times},
-    }
-    # There is none like it, so that this only appends it: some servers spoil what is pushed.
-    change: dict[str, Any] = {"$addToSet": {"runs": run}}
-    if entry.next_run is None:
-        change["$set"] = {"ended": True}
-        change["$unset"] = _OF_JOBS
-    else:
-        change["$set"] = {"next": entry.next_run, "due": entry.next_run}
-        change["$unset"] = {"claim": 1}
-    return claimed, change
-
-
-def _row(found: Mapping[str, Any]) -> Row:
-    """Make a row of a document; where others have spoilt it, of what is left of it."""
-    due, version, record = found.get("next"), found.get("version"), found.get("record")
-    return Row(
-        found["_id"],
-        int(due) if isinstance(due, int) else None,
-        int(version) if isinstance(version, int) else 0,
-        record if isinstance(record, str) else "",
-    )
 
 
 def _only_duplicates(error: BulkWriteError) -> bool:

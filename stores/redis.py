@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
@@ -17,9 +16,9 @@ from tocsin.compact import encode
 from tocsin.convert import as_bool
 from tocsin.errors import ConflictingIdError, suggestion
 from tocsin.stores import redis_scripts as scripts
+from tocsin.stores.options import SHARED_OPTIONS, take_shared
 from tocsin.stores.redis_scripts import Script
 from tocsin.stores.rows import Advance, ClaimedRow, OrphanedRuns, Row, RowJobStore
-from tocsin.stores.shared import SharedJobStore
 
 try:
     from redis import Redis, RedisCluster, exceptions
@@ -41,12 +40,9 @@ _PAUSES = (0.05, 0.2, 0.8)
 _PAGE = 500
 #: The most rows that one step adds: what the server has to hold in memory, and to be busy with.
 _MOST_ROWS = 200_000
-_SHARED = [
-    name for name in signature(SharedJobStore.__init__).parameters if name not in ("self", "_")
-]
 _OWN = [
     *("db", "jobs_key", "run_times_key", "url", "client", "replicas", "replica_timeout"),
-    *_SHARED,
+    *SHARED_OPTIONS,
 ]
 _CONNECTION = signature(Redis.__init__).parameters
 #: Options that have no default to tell what their texts are to be turned into.
@@ -89,9 +85,7 @@ class RedisJobStore(RowJobStore):
         replica_timeout: float | str = 2.0,
         **connect_args: Any,
     ) -> None:
-        super().__init__(
-            **{name: connect_args.pop(name) for name in _SHARED if name in connect_args}
-        )
+        super().__init__(**take_shared(connect_args))
         self.replicas = _number(replicas, "replicas")
         self.replica_timeout = _seconds(replica_timeout, "replica_timeout")
         self.jobs_key = jobs_key
@@ -121,7 +115,6 @@ class RedisJobStore(RowJobStore):
         super()._reset()
         self._sender = token_hex(8)
         self._calls = 0
-        self._listener: threading.Thread | None = None
         self._heard: Any = None
         # Claims of which it is not known whether they were settled, and the number of the call
         # of which it is not known what it has taken over.
@@ -136,10 +129,7 @@ class RedisJobStore(RowJobStore):
         answer = self._call(scripts.OPEN, _VERSION, create, wait=False, again=True)
         found, *more = map(_text, answer)
         if found == "missing":
-            raise RuntimeError(
-                f"{self!r}: there is no job store, and with create=False none is made; run"
-                " `tocsin store init`, or give create=True"
-            )
+            raise self._no_store()
         if found == "occupied":
             key, kind = more
             raise RuntimeError(
@@ -147,10 +137,7 @@ class RedisJobStore(RowJobStore):
                 " jobs_key. If it is APScheduler's, `tocsin store migrate` copies its jobs"
             )
         if int(found) > _VERSION:
-            raise RuntimeError(
-                f"{self!r}: the job store has version {found}, and this tocsin knows versions up"
-                f" to {_VERSION}; use a later tocsin"
-            )
+            raise self._other_version(found, _VERSION)
         if more[0] != self.run_times_key:
             raise ValueError(
                 f"run_times_key: {self.run_times_key!r} is given, but the jobs of"
@@ -192,12 +179,7 @@ class RedisJobStore(RowJobStore):
             )
 
     def _close(self) -> None:
-        listener, self._listener = self._listener, None
-        heard, self._heard = self._heard, None
-        if heard is not None and heard.connection is not None:
-            heard.connection.disconnect()  # which ends the wait of the listener
-        if listener is not None and listener is not threading.current_thread():
-            listener.join(self.lease)
+        self._end_listener(self._wake_listener)
         if not self._lent:
             self._client.close()
 
@@ -300,13 +282,12 @@ class RedisJobStore(RowJobStore):
     def _listen(self) -> None:
         if self._listener is None:
             self._heard = self._primary().pubsub()
-            self._listener = threading.Thread(
-                target=self._hear,
-                args=(self._heard,),
-                name=f"tocsin-store-listener-{self._alias}",
-                daemon=True,
-            )
-            self._listener.start()
+            self._start_listener(self._hear, self._heard)
+
+    def _wake_listener(self) -> None:
+        heard, self._heard = self._heard, None
+        if heard is not None and heard.connection is not None:
+            heard.connection.disconnect()
 
     def _hear(self, heard: Any) -> None:
         """Wake the scheduler by what others publish; in a thread of its own, until the end."""
@@ -348,10 +329,6 @@ class RedisJobStore(RowJobStore):
             scripts.RENEW, _instant(now), member, self._microseconds, wait=False, again=True
         )
         return present, bool(known)
-
-    @property
-    def _microseconds(self) -> int:
-        return round(self.lease * 1_000_000)
 
     def _leave(self, member: str) -> None:
         self._call(scripts.LEAVE, member, wait=False, again=True)

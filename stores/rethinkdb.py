@@ -6,24 +6,22 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from inspect import signature
 from secrets import token_hex
 from typing import Any
 
 from tocsin.callables import maybe_ref
 from tocsin.claims import Claim
 from tocsin.errors import ConflictingIdError, suggestion
+from tocsin.stores.documents import DocumentJobStore, claimed_row
+from tocsin.stores.options import SHARED_OPTIONS, take_shared
 from tocsin.stores.rethinkdb_queries import Queries, key_of, next_of, r
 from tocsin.stores.rows import (
     Advance,
     ClaimedRow,
     OrphanedRuns,
     Row,
-    RowJobStore,
     by_next_run,
-    claimed_row,
 )
-from tocsin.stores.shared import SharedJobStore, elapsed
 
 try:
     from rethinkdb.errors import (
@@ -43,19 +41,15 @@ __all__ = ["RethinkDBJobStore"]
 
 #: The version of what is stored.
 _VERSION = 1
-_SECOND = 1_000_000
 #: Pauses, in seconds, between the attempts of a call that can be made again.
 _PAUSES = (0.05, 0.2, 0.8)
 #: So many documents are written at once.
 _BATCH = 1000
-_SHARED = [
-    name for name in signature(SharedJobStore.__init__).parameters if name not in ("self", "_")
-]
 _CONNECTION = ("host", "port", "user", "password", "auth_key", "timeout", "ssl", "url")
-_OWN = ["database", "table", "client", *_CONNECTION, *_SHARED]
+_OWN = ["database", "table", "client", *_CONNECTION, *SHARED_OPTIONS]
 
 
-class RethinkDBJobStore(RowJobStore):
+class RethinkDBJobStore(DocumentJobStore):
     """Keep jobs in RethinkDB 2.4 or later, shared by any number of schedulers.
 
     ``database`` and ``table`` are the names of the database and of the table of jobs; the names
@@ -73,6 +67,7 @@ class RethinkDBJobStore(RowJobStore):
     """
 
     python_sockets = True
+    failures = (ReqlError, OSError)
 
     def __init__(
         self,
@@ -82,9 +77,7 @@ class RethinkDBJobStore(RowJobStore):
         pickle_protocol: int | str | None = None,
         **connect_args: Any,
     ) -> None:
-        super().__init__(
-            **{name: connect_args.pop(name) for name in _SHARED if name in connect_args}
-        )
+        super().__init__(**take_shared(connect_args))
         for name, value in (("database", database), ("table", table)):
             if not isinstance(value, str) or not value.replace("_", "").replace("-", "").isalnum():
                 raise ValueError(
@@ -111,8 +104,6 @@ class RethinkDBJobStore(RowJobStore):
         super()._reset()
         self._sender = token_hex(8)
         self._announced = 0
-        self._stamped = 0
-        self._listener: threading.Thread | None = None
         self._heard: Any = None
         self._maybe_settled: set[tuple[str, int]] = set()
         # The call of which it is not known what it has taken over.
@@ -141,10 +132,7 @@ class RethinkDBJobStore(RowJobStore):
                     " jobs"
                 )
             if not self.create:
-                raise RuntimeError(
-                    f"{self!r}: there is no job store, and with create=False none is made; run"
-                    " `tocsin store init`, or give create=True"
-                )
+                raise self._no_store()
             make = [queries.make_database(), *map(queries.make_table, queries.names)]
             make += [queries.make_index("due"), queries.make_index("owners")]
             for query in make:
@@ -155,19 +143,10 @@ class RethinkDBJobStore(RowJobStore):
             self._run(queries.set_schema(_VERSION), again=True)
             version = self._run(queries.schema(), again=True)
         if version != _VERSION:
-            raise RuntimeError(
-                f"{self!r}: the job store has version {version}, and this tocsin knows versions up"
-                f" to {_VERSION}; use a later tocsin"
-            )
+            raise self._other_version(version, _VERSION)
 
     def _close(self) -> None:
-        listener, self._listener = self._listener, None
-        heard, self._heard = self._heard, None
-        if heard is not None:
-            with suppress(Exception):
-                heard.close(noreply_wait=False)  # which ends the wait of the listener
-        if listener is not None and listener is not threading.current_thread():
-            listener.join(self.lease)
+        self._end_listener(self._wake_listener)
         with self._lock:
             idle, self._idle = self._idle, []
         for connection in idle:
@@ -256,10 +235,13 @@ class RethinkDBJobStore(RowJobStore):
 
     def _listen(self) -> None:
         if self._listener is None and self._lent is None:
-            self._listener = threading.Thread(
-                target=self._hear, name=f"tocsin-store-listener-{self._alias}", daemon=True
-            )
-            self._listener.start()
+            self._start_listener(self._hear)
+
+    def _wake_listener(self) -> None:
+        heard, self._heard = self._heard, None
+        if heard is not None:
+            with suppress(Exception):
+                heard.close(noreply_wait=False)
 
     def _hear(self) -> None:
         """Wake the scheduler by what others announce; in a thread of its own, until the end."""
@@ -287,10 +269,6 @@ class RethinkDBJobStore(RowJobStore):
                 pause = min(2 * pause, self.lease / 3)
 
     # Members
-
-    @property
-    def _microseconds(self) -> int:
-        return round(self.lease * _SECOND)
 
     def _renew(self, member: str, now: int | None) -> tuple[int, bool]:
         self._listen()
@@ -333,11 +311,7 @@ class RethinkDBJobStore(RowJobStore):
                     self._run(self._queries.withdraw(stamps), again=True)
                 self._refuse(batch, told["first_error"])
             replaced.update(told["replaced"])
-        result = []
-        for row in rows:
-            result.append(row.id in replaced)
-            replaced.add(row.id)
-        return result
+        return self._which_replaced(rows, replaced)
 
     def _refuse(self, batch: Sequence[Mapping[str, Any]], reason: str) -> None:
         """Raise for jobs that were not added, all of which are taken out again."""
@@ -345,15 +319,6 @@ class RethinkDBJobStore(RowJobStore):
             taken = self._run(self._queries.present([each["id"] for each in batch]), again=True)
             raise ConflictingIdError(taken[0] if taken else batch[0]["job"])
         raise RuntimeError(f"{self!r}: jobs could not be added: {reason}")
-
-    def _stamp(self) -> int:
-        """Give a number that is higher than those before: the microseconds of our clock.
-
-        Fences and versions begin with it, so that those of a job that is removed and added again
-        are others.
-        """
-        self._stamped = max(time.time_ns() // 1000, self._stamped + 1)
-        return self._stamped
 
     def _replace(self, row: Row, moved: bool) -> bool:
         query = self._queries.replace(key_of(row.id), row.version, row.record, moved, row.next_run)
@@ -397,6 +362,9 @@ class RethinkDBJobStore(RowJobStore):
             raise
         return [run in held or run in maybe for run in runs]
 
+    def _take_out_runs(self, member: str, runs: Sequence[OrphanedRuns]) -> None:
+        self._take_out(member, [(key_of(each.id), each.fence) for each in runs])
+
     def _take_out(self, member: str, runs: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
         """Take out runs of a member, by key and fence; give those that were there."""
         fences: dict[str, list[int]] = {}
@@ -430,15 +398,7 @@ class RethinkDBJobStore(RowJobStore):
             )
             for each in taken
         ]
-        # What is lost is ours until it is told, so that it is told by one, and by one at least.
-        lost = [runs for runs in found if runs.record is None]
-        try:
-            self._take_out(member, [(key_of(runs.id), runs.fence) for runs in lost])
-        except (ReqlError, OSError):
-            for runs in lost:
-                claim = Claim(self, runs.id, runs.fence, 0, elapsed())
-                claim.times = runs.times
-                claim.settle()
+        self._take_out_lost(member, found)
         return found
 
     def _hand_back(self, member: str, taken: Sequence[OrphanedRuns]) -> None:

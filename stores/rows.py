@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tocsin.claims import Claim, Recovered
@@ -71,13 +72,6 @@ def by_next_run(row: Row) -> tuple[bool, int, str]:
     return row.next_run is None, row.next_run or 0, row.id
 
 
-def claimed_row(row: Row, document: Mapping[str, Any], member: str) -> ClaimedRow:
-    """Make the claimed row of a document that has its runs in it."""
-    elsewhere = sum(run["member"] != member for run in document.get("runs", ()))
-    due = int(document["due"]) if row.next_run is None else row.next_run
-    return ClaimedRow(row.id, due, row.version, row.record, int(document["fence"]), elsewhere)
-
-
 class RowJobStore(SharedJobStore):
     """The base of stores that have one row for each job.
 
@@ -100,6 +94,8 @@ class RowJobStore(SharedJobStore):
         self._unwanted: list[OrphanedRuns] = []
         self._known_due, self._told = None, False
         self._found_none = False
+        # The thread that hears of changes by others.
+        self._listener: threading.Thread | None = None
 
     @abstractmethod
     def _row(self, job_id: str) -> Row | None:
@@ -161,6 +157,43 @@ class RowJobStore(SharedJobStore):
 
     def _announce(self) -> None:
         """Wake the other schedulers: they call `_woken`. Without it they see it by polling."""
+
+    @property
+    def _microseconds(self) -> int:
+        """The lease, in microseconds."""
+        return round(self.lease * 1_000_000)
+
+    # What is found on the server
+
+    def _no_store(self) -> RuntimeError:
+        """Make the error of a store that is not there, and may not be made."""
+        return RuntimeError(
+            f"{self!r}: there is no job store, and with create=False none is made; run"
+            " `tocsin store init`, or give create=True"
+        )
+
+    def _other_version(self, found: object, known: int) -> RuntimeError:
+        """Make the error of a store that this tocsin does not know."""
+        return RuntimeError(
+            f"{self!r}: the job store has version {found}, and this tocsin knows versions up to"
+            f" {known}; use a later tocsin"
+        )
+
+    # The thread that hears of changes
+
+    def _start_listener(self, hear: Callable[..., None], *arguments: Any) -> None:
+        self._listener = threading.Thread(
+            target=hear, args=arguments, name=f"tocsin-store-listener-{self._alias}", daemon=True
+        )
+        self._listener.start()
+
+    def _end_listener(self, wake: Callable[[], object]) -> None:
+        """Have the thread end, if there is one; ``wake`` ends its wait."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            wake()
+            if listener is not threading.current_thread():
+                listener.join(self.lease)
 
     # Finding
 
@@ -299,7 +332,7 @@ class RowJobStore(SharedJobStore):
             job = None
             reason = f"the scheduler {runs.member} that had claimed it has stopped answering"
             if runs.record is not None:
-                job = self._orphan(runs, runs.record)
+                job = self._adopted(runs.id, runs.record, runs.fence, runs.times)
                 if job is None:
                     self._unwanted.append(runs)
                     continue
@@ -319,15 +352,3 @@ class RowJobStore(SharedJobStore):
         if self._unwanted:
             self._hand_back(member, self._unwanted)
             self._unwanted = []
-
-    def _orphan(self, runs: OrphanedRuns, record: str) -> Job | None:
-        try:
-            job = self._copy(self.codec.loads(record, None), None)
-            job._call = (self._imported(job._call[0]), *job._call[1:])
-        except Exception as error:
-            self._unreadable(runs.id, error)
-            return None
-        claim = Claim(self, runs.id, runs.fence, 0, elapsed(), runs.record)
-        claim.times = runs.times
-        job._handle = claim
-        return job

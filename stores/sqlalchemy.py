@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 from tocsin.callables import maybe_ref
 from tocsin.claims import Claim
 from tocsin.errors import suggestion
+from tocsin.stores.options import SHARED_OPTIONS
 from tocsin.stores.rows import Advance, ClaimedRow, OrphanedRuns, Row, RowJobStore
-from tocsin.stores.shared import SharedJobStore, elapsed
+from tocsin.stores.shared import elapsed
 
 try:
     from sqlalchemy import Connection, MetaData, insert, inspect, select
@@ -48,9 +49,6 @@ _KINDS: Mapping[str, type[Database]] = {
     "mariadb": MySQL,
     "mysql": MySQL,
 }
-_SHARED = [
-    name for name in signature(SharedJobStore.__init__).parameters if name not in ("self", "_")
-]
 #: Columns of APScheduler's table of jobs.
 _OF_APSCHEDULER = {"id", "next_run_time", "job_state"}
 _Result = TypeVar("_Result")
@@ -86,8 +84,8 @@ class SQLAlchemyJobStore(RowJobStore):
         **options: Any,
     ) -> None:
         for name in options:
-            if name not in _SHARED:
-                known = [*signature(SQLAlchemyJobStore).parameters, *_SHARED]
+            if name not in SHARED_OPTIONS:
+                known = [*signature(SQLAlchemyJobStore).parameters, *SHARED_OPTIONS]
                 known.remove("options")
                 raise TypeError(
                     f"{name}: unknown{suggestion(name, known)}; SQLAlchemyJobStore takes"
@@ -122,7 +120,6 @@ class SQLAlchemyJobStore(RowJobStore):
     def _reset(self) -> None:
         super()._reset()
         self._sender = token_hex(8)
-        self._listener: threading.Thread | None = None
         self._stop: socket | None = None
         # Runs of which it is not known whether they were taken over.
         self._taking: list[Any] = []
@@ -165,15 +162,9 @@ class SQLAlchemyJobStore(RowJobStore):
                     version = VERSION
         if version is None:
             self._refuse_table_of_apscheduler(connection)
-            raise RuntimeError(
-                f"{self!r}: there is no job store, and with create=False none is made; run"
-                " `tocsin store init`, or give create=True"
-            )
+            raise self._no_store()
         if version > VERSION:
-            raise RuntimeError(
-                f"{self!r}: the job store has version {version}, and this tocsin knows versions"
-                f" up to {VERSION}; use a later tocsin"
-            )
+            raise self._other_version(version, VERSION)
 
     def _version(self, connection: Connection) -> int | None:
         meta = self.tables.meta
@@ -205,11 +196,8 @@ class SQLAlchemyJobStore(RowJobStore):
                 )
 
     def _close(self) -> None:
-        listener, self._listener = self._listener, None
         if self._stop is not None:
-            self._stop.close()
-        if listener is not None and listener is not threading.current_thread():
-            listener.join(self.lease)
+            self._end_listener(self._stop.close)
         if self._given_engine is None:
             self._engine.dispose()
 
@@ -264,10 +252,6 @@ class SQLAlchemyJobStore(RowJobStore):
                 connection.info["tocsin_used"] = elapsed()
                 return result
 
-    @property
-    def _microseconds(self) -> int:
-        return round(self.lease * 1_000_000)
-
     # Announcements
 
     def _announce(self) -> None:
@@ -278,13 +262,7 @@ class SQLAlchemyJobStore(RowJobStore):
         # Of a single connection, which is that of a database in memory, nobody else knows.
         if self._listener is None and not isinstance(self._engine.pool, StaticPool):
             stop, self._stop = socketpair()
-            self._listener = threading.Thread(
-                target=self._hear,
-                args=(stop,),
-                name=f"tocsin-store-listener-{self._alias}",
-                daemon=True,
-            )
-            self._listener.start()
+            self._start_listener(self._hear, stop)
 
     def _hear(self, stop: socket) -> None:
         """Wake the scheduler when others change something; in a thread of its own."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from tocsin.callables import ref_to_obj
 from tocsin.convert import as_bool, as_number
-from tocsin.stores.leading import split_options
+from tocsin.stores.options import split_options
 from tocsin.stores.shards import ShardJobStore
 from tocsin.stores.tree import Check, Create, Node, Op, Set, Tree, Unavailable
 

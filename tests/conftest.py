@@ -19,6 +19,9 @@ from support import servers
 
 import tocsin
 
+# Suites that tests derive from: what is wrong is to be shown as in a test.
+pytest.register_assert_rewrite("support.rowstores", "support.shardstores")
+
 PURE = os.environ.get("TOCSIN_PURE", "0") not in ("", "0")
 
 # The size of a run is bounded by its number of examples, never by the clock: a busy machine

@@ -43,7 +43,7 @@ _OLDEST = (9, 5)
 _UNDONE = ("40P01", "40001")
 #: A range that all run times are in. It has the planner expect few runs of a job, and read them by
 #: the index in the way that forgets those that are gone, also when it has counted none yet.
-_ALL = (literal_column(str(-(1 << 62))), literal_column(str(1 << 62)))
+_ALL: tuple[Any, Any] = (literal_column(str(-(1 << 62))), literal_column(str(1 << 62)))
 #: So many rows are inserted by one statement.
 _MOST = 10 * CHUNK
 

@@ -7,24 +7,21 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from pymongo import MongoClient
 from pymongo.errors import AutoReconnect, ServerSelectionTimeoutError
 from support import servers
-from support.schedulers import PATIENCE, Recorder
+from support.rowstores import RowStoreCases, Ticking, claim, ids, job, started
+from support.schedulers import PATIENCE
 
 from tocsin import plugins
-from tocsin.adapters.background import BackgroundScheduler
 from tocsin.errors import ConflictingIdError
-from tocsin.events import EVENT_JOB_EXECUTED, EVENT_JOBSTORE_ERROR
-from tocsin.job import Job
-from tocsin.stores.mongodb import MongoDBJobStore, _document
+from tocsin.stores.mongodb import MongoDBJobStore
+from tocsin.stores.mongodb_documents import document_of
 from tocsin.stores.rows import Row
 from tocsin.testing import FakeScheduler, JobStoreCompliance, SharedStoreCompliance
-from tocsin.triggers.interval import IntervalTrigger
 
 Make = Callable[..., Any]
 _SECOND = 1_000_000
@@ -113,50 +110,19 @@ class TestMongoDBJobStoreSharedOnNX27017(TestMongoDBJobStoreShared):
 @pytest.fixture
 def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     """Make stores, started by a scheduler on a fake clock, in a database of this test."""
-    made: list[MongoDBJobStore] = []
     database = request.node.name.partition("[")[0][:60]
+    emptied_here: set[str] = set()
+    with started() as start:
 
-    def open_store(server: Any, kind: type[Any] = MongoDBJobStore, **options: Any) -> Any:
-        if server is not None:
-            options["url"] = server.url
-            if not made and "database" not in options:
-                emptied(server.url, database)
-        store = kind(**{"database": database, **options})
-        store.start(FakeScheduler(timezone="UTC"), "default")
-        made.append(store)
-        return store
+        def open_store(server: Any, kind: type[Any] = MongoDBJobStore, **options: Any) -> Any:
+            if server is not None:
+                options["url"] = server.url
+                if "database" not in options and server.url not in emptied_here:
+                    emptied(server.url, database)
+                    emptied_here.add(server.url)
+            return start(kind(**{"database": database, **options}))
 
-    yield open_store
-    for store in made:
-        store.shutdown()
-
-
-def job(job_id: str, due: int | None = 0, **options: Any) -> Job:
-    return Job(
-        None,
-        json.dumps,
-        id=job_id,
-        trigger=IntervalTrigger(hours=1),
-        args=options.pop("args", (job_id,)),
-        misfire_grace_time=None,
-        coalesce=True,
-        max_instances=1,
-        next_run=due,
-        **options,
-    )
-
-
-def ids(store: MongoDBJobStore) -> list[str]:
-    return [each.id for each in store.get_all_jobs()]
-
-
-def claim(store: MongoDBJobStore) -> list[Job]:
-    assert store._scheduler is not None
-    return store.claim(store._scheduler.now(), 100)
-
-
-def documents(store: MongoDBJobStore) -> list[dict[str, Any]]:
-    return list(store._jobs.find())
+        yield open_store
 
 
 # Names and options
@@ -341,57 +307,6 @@ def test_half_a_surrogate_pair_is_refused(mongodb: servers.SecantusDB, make: Mak
     assert ids(store) == []
 
 
-# Runs
-
-
-def test_a_run_is_not_recorded_twice(mongodb: servers.SecantusDB, make: Make) -> None:
-    store = make(mongodb)
-    store.add_jobs([job("one")], False)
-    (first,) = claim(store)
-    assert store.advance([(first, 0, 60 * _SECOND)]) == [True]
-    store.modify_job("one", {"_next_run": 0})  # the run time that is running
-    (second,) = claim(store)
-    assert store.advance([(second, 0, 60 * _SECOND)]) == [False]
-    assert store._settle(store._member or "", [first._handle]) == [True]
-    assert store.advance([(second, 0, 60 * _SECOND)]) == [True]
-
-
-@pytest.mark.parametrize("repeat", [False, True], ids=["at most once", "at least once"])
-@pytest.mark.parametrize("end", ["removed", "ended"])
-def test_nothing_is_left_of_a_job_when_its_last_run_is_settled(
-    mongodb: servers.SecantusDB, make: Make, repeat: bool, end: str
-) -> None:
-    store = make(mongodb)
-    store.add_jobs([job("one", at_least_once=repeat)], False)
-    (claimed,) = claim(store)
-    assert store.advance([(claimed, 0, None if end == "ended" else 1)]) == [True]
-    if end == "removed":
-        store.remove_job("one")
-    assert ids(store) == []
-    assert [each["_id"] for each in documents(store)] == ["one"]
-    assert store._settle(store._member or "", [claimed._handle]) == [True]
-    assert documents(store) == []
-
-
-@pytest.mark.parametrize("how", ["alone", "by many", "replacing"])
-def test_a_job_is_added_again_while_runs_of_it_go_on(
-    mongodb: servers.SecantusDB, make: Make, how: str
-) -> None:
-    store = make(mongodb)
-    store.add_jobs([job("one", at_least_once=True)], False)
-    (first,) = claim(store)
-    assert store.advance([(first, 0, None)]) == [True]
-    more = [job("two", 5)] if how == "by many" else []
-    added = store.add_jobs([job("one", 3, args=("new",)), *more], how == "replacing")
-    assert not any(added)
-    (second, *_) = claim(store)
-    assert second._handle.fence > first._handle.fence
-    assert store.advance([(second, 3, None)]) == [True]
-    assert store._settle(store._member or "", [first._handle]) == [True]
-    assert store._settle(store._member or "", [second._handle]) == [True]
-    assert [each["_id"] for each in documents(store)] == ["two"] * len(more)
-
-
 # Connections and servers
 
 
@@ -411,23 +326,43 @@ class HardOfHearing(MongoDBJobStore):
         return super()._again(unheard)
 
 
-def test_answers_that_are_lost(mongodb: servers.SecantusDB, make: Make) -> None:
+class TestMongoDBInTrouble(RowStoreCases):
+    lost = AutoReconnect
+
+    @pytest.fixture(autouse=True)
+    def server(self, mongodb: servers.SecantusDB) -> None:
+        self.url = mongodb.url
+        emptied(self.url, "trouble")
+
+    def make(self, **options: Any) -> HardOfHearing:
+        return HardOfHearing("trouble", url=self.url, **options)
+
+    def lose(self, store: Any, count: int) -> None:
+        store.lost = count
+
+    def lose_at_take_over(self, store: Any, count: int) -> None:
+        abandoned = store._abandoned
+
+        def break_after(*arguments: Any) -> Any:
+            del store._abandoned
+            found = abandoned(*arguments)
+            store.lost = count
+            return found
+
+        store._abandoned = break_after
+
+    def stored(self, store: Any) -> set[str]:
+        return {each["_id"] for each in store._jobs.find()}
+
+
+def test_a_claim_whose_answers_are_lost_is_had_all_the_same(
+    mongodb: servers.SecantusDB, make: Make
+) -> None:
     store = make(mongodb, HardOfHearing)
-    store.add_jobs([job("one"), job("two", at_least_once=True)], False)
+    store.add_jobs([job("one"), job("two")], False)
     store._join(0)
     store.lost = 2
-    claimed = claim(store)
-    assert sorted(each.id for each in claimed) == ["one", "two"]
-    store.lost = 2
-    assert store.advance([(each, 0, 1) for each in claimed]) == [True, True]
-    assert store.advance([(each, 0, 2) for each in claimed]) == [False, False]
-    assert [each._next_run for each in store.get_all_jobs()] == [1, 1]
-    handles = [each._handle for each in claimed]
-    store.lost = 3
-    assert store._settle(store._member, handles) == [True, True]
-    assert store._settle(store._member, handles) == [False, False]
-    store.lost = 3
-    assert store.modify_job("one", {"name": "named"}).name == "named"
+    assert sorted(each.id for each in claim(store)) == ["one", "two"]
 
 
 def test_a_settlement_whose_answers_are_all_lost(mongodb: servers.SecantusDB, make: Make) -> None:
@@ -447,119 +382,26 @@ def test_a_settlement_whose_answers_are_all_lost(mongodb: servers.SecantusDB, ma
         store._settle(store._member, [claimed._handle])
     del store._runs_of
     store.lost = 0
-    assert [each["runs"] for each in documents(store)] == [[]]
+    assert [each["runs"] for each in store._jobs.find()] == [[]]
     assert store._settle(store._member, [claimed._handle]) == [True]
     assert store._settle(store._member, [claimed._handle]) == [False]
 
 
-def test_an_advance_whose_answers_are_all_lost_is_resolved(
-    mongodb: servers.SecantusDB, make: Make
-) -> None:
-    store = make(mongodb, HardOfHearing)
-    store.add_jobs([job("one")], False)
-    (claimed,) = claim(store)
-    store.lost = 4
-    with pytest.raises(AutoReconnect):
-        store.advance([(claimed, 0, 1)])
-    (found,) = store.recover(store._scheduler.now())
-    assert (found.job_id, list(found.times), found.job) == ("one", [0], claimed)
-    assert store.recover(store._scheduler.now()) == ()
-
-
-@pytest.mark.parametrize("lost", [3, 4], ids=["some answers", "all answers of a call"])
-def test_what_is_taken_over_is_not_lost_with_the_answer(
-    mongodb: servers.SecantusDB, make: Make, lost: int
-) -> None:
-    dead = make(mongodb, clock="scheduler", lease=5)
-    store = make(mongodb, HardOfHearing, clock="scheduler", lease=5)
-    dead.add_jobs([job("once"), job("again", at_least_once=True)], False)
-    assert dead.advance([(each, 0, 1) for each in claim(dead)]) == [True, True]
-    dead._stop_keeping()
-    store._scheduler.clock.advance(6)
-    now = store._scheduler.now()
-    store._join(now)
-    abandoned = store._abandoned
-
-    def break_after(*arguments: Any) -> Any:
-        found = abandoned(*arguments)
-        store.lost = lost
-        return found
-
-    store._abandoned = break_after
-    if lost > 3:
-        with pytest.raises(AutoReconnect):
-            store.recover(now)
-        store.lost = 0
-    del store._abandoned
-    found = {each.job_id: each.job for each in store.recover(now)}
-    if lost > 3:
-        store._recover_at = 0
-        found |= {each.job_id: each.job for each in store.recover(now)}
-    assert found.keys() == {"once", "again"}
-    assert found["once"] is None
-    assert found["again"]._handle.store is store
-    store._recover_at = 0
-    assert store.recover(now) == []
-
-
-def ticking(url: str, database: str, **options: Any) -> tuple[BackgroundScheduler, Recorder]:
-    """Start a scheduler with a job that is due four times a second."""
-    store = MongoDBJobStore(
-        database, url=url, poll_interval=0.5, lease=10, serverSelectionTimeoutMS=500, **options
-    )
-    scheduler = BackgroundScheduler(
-        jobstores={"default": store}, timezone="UTC", jobstore_retry_interval=0.5
-    )
-    recorder = Recorder()
-    scheduler.add_listener(recorder, EVENT_JOB_EXECUTED | EVENT_JOBSTORE_ERROR)
-    scheduler.start()
-    start = datetime.now(timezone.utc) + timedelta(seconds=0.2)
-    scheduler.add_job(
-        "json:dumps", "interval", seconds=0.25, start_date=start, args=["tick"], id="tick",
-        coalesce=False, misfire_grace_time=None, max_instances=100,
-    )  # fmt: skip
-    return scheduler, recorder
-
-
-def run_times(recorder: Recorder) -> list[datetime]:
-    return [event.scheduled_run_time for event in recorder.of(EVENT_JOB_EXECUTED)]
-
-
-def check_rhythm(times: list[datetime]) -> None:
-    """No run was lost, and none was had twice."""
-    assert sorted(times) == [
-        min(times) + number * timedelta(seconds=0.25) for number in range(len(times))
-    ]
+def ticking(url: str, database: str) -> Ticking:
+    options = {"poll_interval": 0.5, "lease": 10, "serverSelectionTimeoutMS": 500}
+    return Ticking(MongoDBJobStore(database, url=url, **options))
 
 
 def test_a_restart_of_the_server(start_server: Any) -> None:
     server = start_server(servers.SecantusDB, durable=True)
-    scheduler, recorder = ticking(server.url, "restarted")
-    recorder.wait(EVENT_JOB_EXECUTED, 2)
-    server.kill()
-    recorder.wait(EVENT_JOBSTORE_ERROR)
-    server.start()
-    recorder.wait(EVENT_JOB_EXECUTED, len(run_times(recorder)) + 4)
-    assert [each.id for each in scheduler.get_jobs()] == ["tick"]
-    scheduler.shutdown()
-    check_rhythm(run_times(recorder))
+    ticking(server.url, "restarted").survives_a_restart(server)
 
 
 def test_a_connection_is_cut(mongodb: servers.SecantusDB) -> None:
     emptied(mongodb.url, "cut")
     with servers.Proxy(mongodb.port) as proxy:
         url = f"mongodb://{proxy.address}/?directConnection=true"
-        scheduler, recorder = ticking(url, "cut")
-        for _ in range(3):
-            recorder.wait(EVENT_JOB_EXECUTED, len(run_times(recorder)) + 2)
-            proxy.cut()
-            proxy.resume()
-        proxy.cut()
-        recorder.wait(EVENT_JOBSTORE_ERROR)
-        proxy.resume()
-        recorder.wait(EVENT_JOB_EXECUTED, len(run_times(recorder)) + 4)
-        scheduler.shutdown()
-        check_rhythm(run_times(recorder))
+        ticking(url, "cut").survives_cuts(proxy, 3)
 
 
 def test_nobody_is_there() -> None:
@@ -639,7 +481,7 @@ def test_a_batch_without_transactions(mongodb: servers.SecantusDB, make: Make) -
         insert_many = store._jobs.insert_many
 
         def late(documents: Any, **options: Any) -> Any:
-            store._put(_document(Row("newer", 9, 1, record), 7), False)
+            store._put(document_of(Row("newer", 9, 1, record), 7), False)
             return insert_many(documents, **options)
 
         assert session is None

@@ -7,22 +7,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from redis import Redis, RedisCluster, exceptions
 from support import servers
-from support.schedulers import PATIENCE, Recorder
+from support.rowstores import RowStoreCases, Ticking, claim, ids, job, started
+from support.schedulers import PATIENCE
 
 from tocsin import plugins
-from tocsin.adapters.background import BackgroundScheduler
 from tocsin.errors import ConflictingIdError
-from tocsin.events import EVENT_JOB_EXECUTED, EVENT_JOBSTORE_ERROR
-from tocsin.job import Job
 from tocsin.stores.redis import RedisJobStore
 from tocsin.testing import FakeScheduler, JobStoreCompliance, SharedStoreCompliance
-from tocsin.triggers.interval import IntervalTrigger
 
 Make = Callable[..., RedisJobStore]
 _SECOND = 1_000_000
@@ -56,51 +52,22 @@ class TestRedisJobStoreShared(SharedStoreCompliance):
 @pytest.fixture
 def make() -> Iterator[Make]:
     """Make stores, started by a scheduler on a fake clock."""
-    made: list[RedisJobStore] = []
+    with started() as start:
 
-    def open_store(
-        server: servers.Redis | None, kind: type[RedisJobStore] = RedisJobStore, **options: Any
-    ) -> RedisJobStore:
-        if server is not None:
-            options["url"] = server.url
-        store = kind(**options)
-        store.start(FakeScheduler(timezone="UTC"), "default")
-        made.append(store)
-        return store
+        def open_store(
+            server: servers.Redis | None, kind: type[RedisJobStore] = RedisJobStore, **options: Any
+        ) -> Any:
+            if server is not None:
+                options["url"] = server.url
+            return start(kind(**options))
 
-    yield open_store
-    for store in made:
-        store.shutdown()
+        yield open_store
 
 
 @pytest.fixture
 def key(request: pytest.FixtureRequest) -> str:
     """Give a key that no other test uses on the server that they share."""
     return f"only.{request.node.name}"
-
-
-def job(job_id: str, due: int | None = 0, **options: Any) -> Job:
-    return Job(
-        None,
-        json.dumps,
-        id=job_id,
-        trigger=IntervalTrigger(hours=1),
-        args=options.pop("args", (job_id,)),
-        misfire_grace_time=None,
-        coalesce=True,
-        max_instances=1,
-        next_run=due,
-        **options,
-    )
-
-
-def ids(store: RedisJobStore) -> list[str]:
-    return [each.id for each in store.get_all_jobs()]
-
-
-def claim(store: RedisJobStore) -> list[Job]:
-    assert store._scheduler is not None
-    return store.claim(store._scheduler.now(), 100)
 
 
 # Names and options
@@ -329,33 +296,6 @@ def test_what_was_spoilt_by_hand_stops_nobody(
     assert "good" in ids(store)
 
 
-# A run that is there already
-
-
-def test_a_run_is_not_recorded_twice(redis_server: servers.Redis, make: Make, key: str) -> None:
-    store = make(redis_server, jobs_key=key)
-    store.add_jobs([job("one")], False)
-    (first,) = claim(store)
-    assert store.advance([(first, 0, 60 * _SECOND)]) == [True]
-    store.modify_job("one", {"_next_run": 0})  # the run time that is running
-    (second,) = claim(store)
-    assert store.advance([(second, 0, 60 * _SECOND)]) == [False]
-    assert store._settle(store._member or "", [first._handle]) == [True]
-    assert store.advance([(second, 0, 60 * _SECOND)]) == [True]
-
-
-def test_a_job_that_is_removed_while_it_runs_is_settled(
-    redis_server: servers.Redis, make: Make, key: str
-) -> None:
-    store = make(redis_server, jobs_key=key)
-    store.add_jobs([job("again", at_least_once=True)], False)
-    (claimed,) = claim(store)
-    assert store.advance([(claimed, 0, 60 * _SECOND)]) == [True]
-    store.remove_job("again")
-    assert store._settle(store._member or "", [claimed._handle]) == [True]
-    assert ids(store) == []
-
-
 # Connections and servers
 
 
@@ -373,64 +313,37 @@ class HardOfHearing(RedisJobStore):
         return answer
 
 
-def test_answers_that_are_lost(redis_server: servers.Redis, make: Make, key: str) -> None:
-    store: Any = make(redis_server, HardOfHearing, jobs_key=key)
-    store.add_jobs([job("one"), job("two", at_least_once=True)], False)
-    claimed = claim(store)
-    store.lost = 2
-    assert store.advance([(each, 0, 1) for each in claimed]) == [True, True]
-    assert store.advance([(each, 0, 2) for each in claimed]) == [False, False]
-    assert [each._next_run for each in store.get_all_jobs()] == [1, 1]
-    handles = [each._handle for each in claimed]
-    store.lost = 1
-    with pytest.raises(exceptions.ConnectionError):
-        store._settle(store._member, handles)
-    assert store._settle(store._member, handles) == [True, True]
-    assert store._settle(store._member, handles) == [False, False]
-    store.lost = 1
-    with pytest.raises(exceptions.ConnectionError):
-        store.add_jobs([job("three")], False)
-    store.lost = 3
-    assert store.modify_job("three", {"name": "named"}).name == "named"
-    assert [each.id for each in store.get_all_jobs()] == ["three", "one", "two"]
+class TestRedisInTrouble(RowStoreCases):
+    lost = exceptions.ConnectionError
+
+    @pytest.fixture(autouse=True)
+    def server(self, redis_server: servers.Redis, key: str) -> None:
+        self.url = redis_server.url
+        self.key = key
+
+    def make(self, **options: Any) -> HardOfHearing:
+        return HardOfHearing(url=self.url, jobs_key=self.key, **options)
+
+    def lose(self, store: Any, count: int) -> None:
+        store.lost = count
+
+    def stored(self, store: Any) -> set[str]:
+        with Redis.from_url(self.url, decode_responses=True) as client:
+            found = {*client.hkeys(self.key)}
+            for name in ("state", "runs"):
+                found.update(client.hkeys(f"{{{self.key}}}:{name}"))
+            again = client.hkeys(f"{{{self.key}}}:again")
+            return found | {each.partition(" ")[2] for each in again}
 
 
-def test_an_advance_whose_answers_are_all_lost_is_resolved(
+def test_what_may_have_been_added_is_not_added_again(
     redis_server: servers.Redis, make: Make, key: str
 ) -> None:
     store: Any = make(redis_server, HardOfHearing, jobs_key=key)
-    store.add_jobs([job("one")], False)
-    (claimed,) = claim(store)
-    store.lost = 4
+    store.lost = 1
     with pytest.raises(exceptions.ConnectionError):
-        store.advance([(claimed, 0, 1)])
-    (found,) = store.recover(store._scheduler.now())
-    assert (found.job_id, list(found.times), found.job) == ("one", [0], claimed)
-    assert store.recover(store._scheduler.now()) == ()
-
-
-@pytest.mark.parametrize("lost", [3, 4], ids=["some answers", "all answers of a call"])
-def test_what_is_taken_over_is_not_lost_with_the_answer(
-    redis_server: servers.Redis, make: Make, key: str, lost: int
-) -> None:
-    dead = make(redis_server, jobs_key=key, clock="scheduler", lease=5)
-    store: Any = make(redis_server, HardOfHearing, jobs_key=key, clock="scheduler", lease=5)
-    dead.add_jobs([job("once"), job("again", at_least_once=True)], False)
-    assert dead.advance([(each, 0, 1) for each in claim(dead)]) == [True, True]
-    dead._stop_keeping()
-    store._scheduler.clock.advance(6)
-    now = store._scheduler.now()
-    store._join(now)
-    store.lost = lost
-    if lost > 3:
-        with pytest.raises(exceptions.ConnectionError):
-            store.recover(now)
-    found = {each.job_id: each.job for each in store.recover(now)}
-    assert found.keys() == {"once", "again"}
-    assert found["once"] is None
-    assert found["again"]._handle.store is store
-    store._recover_at = 0
-    assert store.recover(now) == []
+        store.add_jobs([job("one")], False)
+    assert ids(store) == ["one"]
 
 
 def test_scripts_are_loaded_anew(redis_server: servers.Redis, make: Make, key: str) -> None:
@@ -444,74 +357,31 @@ def test_scripts_are_loaded_anew(redis_server: servers.Redis, make: Make, key: s
         assert store.advance([(claimed, 0, 1)]) == [True]
 
 
-def ticking(server_url: str, key: str, **options: Any) -> tuple[BackgroundScheduler, Recorder]:
-    """Start a scheduler with a job that is due four times a second."""
-    store = RedisJobStore(url=server_url, jobs_key=key, poll_interval=0.5, lease=6, **options)
-    scheduler = BackgroundScheduler(
-        jobstores={"default": store}, timezone="UTC", jobstore_retry_interval=0.5
-    )
-    recorder = Recorder()
-    scheduler.add_listener(recorder, EVENT_JOB_EXECUTED | EVENT_JOBSTORE_ERROR)
-    scheduler.start()
-    start = datetime.now(timezone.utc) + timedelta(seconds=0.2)
-    scheduler.add_job(
-        "json:dumps", "interval", seconds=0.25, start_date=start, args=["tick"], id="tick",
-        coalesce=False, misfire_grace_time=None, max_instances=100,
-    )  # fmt: skip
-    return scheduler, recorder
-
-
-def run_times(recorder: Recorder) -> list[datetime]:
-    return [event.scheduled_run_time for event in recorder.of(EVENT_JOB_EXECUTED)]
-
-
-def check_rhythm(times: list[datetime]) -> None:
-    """No run was lost, and none was had twice."""
-    assert sorted(times) == [
-        min(times) + number * timedelta(seconds=0.25) for number in range(len(times))
-    ]
+def ticking(url: str, key: str, **options: Any) -> Ticking:
+    return Ticking(RedisJobStore(url=url, jobs_key=key, poll_interval=0.5, lease=6, **options))
 
 
 def test_a_restart_of_the_server(start_server: Any) -> None:
     server = start_server(servers.Redis, durable=True)
-    scheduler, recorder = ticking(server.url, "restarted")
-    recorder.wait(EVENT_JOB_EXECUTED, 2)
-    server.kill()
-    recorder.wait(EVENT_JOBSTORE_ERROR)
-    server.start()
-    until(lambda: listeners(server, "restarted"))
-    recorder.wait(EVENT_JOB_EXECUTED, len(run_times(recorder)) + 4)
-    assert [each.id for each in scheduler.get_jobs()] == ["tick"]
-    scheduler.shutdown()
-    check_rhythm(run_times(recorder))
+    scheduler = ticking(server.url, "restarted")
+    scheduler.survives_a_restart(server, lambda: until(lambda: listeners(server, "restarted")))
 
 
 def test_a_connection_is_cut(redis_server: servers.Redis, key: str) -> None:
     with servers.Proxy(redis_server.port) as proxy:
-        scheduler, recorder = ticking(f"redis://{proxy.address}/0", key)
-        for _ in range(5):
-            recorder.wait(EVENT_JOB_EXECUTED, len(run_times(recorder)) + 2)
-            proxy.cut()
-            proxy.resume()
-        proxy.cut()
-        recorder.wait(EVENT_JOBSTORE_ERROR)
-        proxy.resume()
-        recorder.wait(EVENT_JOB_EXECUTED, len(run_times(recorder)) + 4)
-        until(lambda: listeners(redis_server, key))
-        scheduler.shutdown()
-        check_rhythm(run_times(recorder))
+        scheduler = ticking(f"redis://{proxy.address}/0", key)
+        scheduler.survives_cuts(proxy, 5, lambda: until(lambda: listeners(redis_server, key)))
 
 
 def test_a_connection_that_is_silent(redis_server: servers.Redis, key: str) -> None:
     with servers.Proxy(redis_server.port) as proxy:
-        scheduler, recorder = ticking(f"redis://{proxy.address}/0", key, socket_timeout=0.5)
-        recorder.wait(EVENT_JOB_EXECUTED, 2)
-        proxy.hold()
-        recorder.wait(EVENT_JOBSTORE_ERROR)
-        proxy.resume()
-        recorder.wait(EVENT_JOB_EXECUTED, len(run_times(recorder)) + 4)
-        scheduler.shutdown()
-        check_rhythm(run_times(recorder))
+        scheduler = ticking(f"redis://{proxy.address}/0", key, socket_timeout=0.5)
+        with scheduler:
+            proxy.hold()
+            scheduler.wait_for_trouble()
+            proxy.resume()
+            scheduler.wait_for_more(4)
+        scheduler.check_rhythm()
 
 
 def test_nobody_is_there() -> None:

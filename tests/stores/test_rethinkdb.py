@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,14 +11,13 @@ import pytest
 from rethinkdb import RethinkDB
 from rethinkdb.errors import ReqlDriverError
 from support import reql, servers
+from support.rowstores import RowStoreCases, claim, ids, job, started
 
 from tocsin import plugins
 from tocsin.errors import ConflictingIdError
-from tocsin.job import Job
 from tocsin.stores.rethinkdb import RethinkDBJobStore
 from tocsin.stores.rethinkdb_queries import Queries, key_of
 from tocsin.testing import FakeScheduler, JobStoreCompliance, SharedStoreCompliance
-from tocsin.triggers.interval import IntervalTrigger
 
 URL = os.environ.get("RETHINKDB_URL")
 real = pytest.mark.skipif(
@@ -152,40 +150,8 @@ def test_what_is_spelled_is_what_the_driver_builds() -> None:
 @pytest.fixture
 def make() -> Iterator[Make]:
     """Make stores on interpreters, started by a scheduler on a fake clock."""
-    made: list[RethinkDBJobStore] = []
-
-    def open_store(client: Any, **options: Any) -> RethinkDBJobStore:
-        store = RethinkDBJobStore(client=client, **options)
-        store.start(FakeScheduler(timezone="UTC"), "default")
-        made.append(store)
-        return store
-
-    yield open_store
-    for store in made:
-        store.shutdown()
-
-
-def job(job_id: str, due: int | None = 0, **options: Any) -> Job:
-    return Job(
-        None,
-        json.dumps,
-        id=job_id,
-        trigger=IntervalTrigger(hours=1),
-        args=options.pop("args", (job_id,)),
-        misfire_grace_time=None,
-        coalesce=True,
-        max_instances=1,
-        next_run=due,
-        **options,
-    )
-
-
-def ids(store: Any) -> list[str]:
-    return [each.id for each in store.get_all_jobs()]
-
-
-def claim(store: Any) -> list[Job]:
-    return store.claim(store._scheduler.now(), 100)  # type: ignore[no-any-return]
+    with started() as start:
+        yield lambda client, **options: start(RethinkDBJobStore(client=client, **options))
 
 
 def rows(store: Any) -> dict[str, Any]:
@@ -305,51 +271,6 @@ def test_a_batch_that_somebody_overtakes_is_withdrawn(make: Make) -> None:
     assert ids(store) == ["taken"]
 
 
-# Runs
-
-
-def test_a_run_is_not_recorded_twice(make: Make) -> None:
-    store = make(reql.Interpreter())
-    store.add_jobs([job("one")], False)
-    (first,) = claim(store)
-    assert store.advance([(first, 0, 60 * _SECOND)]) == [True]
-    store.modify_job("one", {"_next_run": 0})  # the run time that is running
-    (second,) = claim(store)
-    assert store.advance([(second, 0, 60 * _SECOND)]) == [False]
-    assert store._settle(store._member, [first._handle]) == [True]
-    assert store.advance([(second, 0, 60 * _SECOND)]) == [True]
-
-
-@pytest.mark.parametrize("repeat", [False, True], ids=["at most once", "at least once"])
-@pytest.mark.parametrize("end", ["removed", "ended"])
-def test_nothing_is_left_of_a_job_when_its_last_run_is_settled(
-    make: Make, repeat: bool, end: str
-) -> None:
-    store = make(reql.Interpreter())
-    store.add_jobs([job("one", at_least_once=repeat)], False)
-    (claimed,) = claim(store)
-    assert store.advance([(claimed, 0, None if end == "ended" else 1)]) == [True]
-    if end == "removed":
-        store.remove_job("one")
-    assert ids(store) == []
-    assert list(rows(store)) == ["one"]
-    assert store._settle(store._member, [claimed._handle]) == [True]
-    assert rows(store) == {}
-
-
-def test_a_job_is_added_again_while_runs_of_it_go_on(make: Make) -> None:
-    store = make(reql.Interpreter())
-    store.add_jobs([job("one", at_least_once=True)], False)
-    (first,) = claim(store)
-    assert store.advance([(first, 0, None)]) == [True]
-    assert store.add_jobs([job("one", 3)], False) == [False]
-    (second,) = claim(store)
-    assert second._handle.fence > first._handle.fence
-    assert store.advance([(second, 3, None)]) == [True]
-    assert store._settle(store._member, [first._handle, second._handle]) == [True, True]
-    assert rows(store) == {}
-
-
 # Connections
 
 
@@ -369,63 +290,27 @@ class Breaking(reql.Interpreter):
         return answer
 
 
-def test_answers_that_are_lost(make: Make) -> None:
-    client = Breaking()
-    store = make(client)
-    store.add_jobs([job("one"), job("two", at_least_once=True)], False)
-    claimed = claim(store)
-    client.lost = 2
-    assert store.advance([(each, 0, 1) for each in claimed]) == [True, True]
-    assert store.advance([(each, 0, 2) for each in claimed]) == [False, False]
-    assert [each._next_run for each in store.get_all_jobs()] == [1, 1]
-    handles = [each._handle for each in claimed]
-    client.lost = 1
-    with pytest.raises(ReqlDriverError):
-        store._settle(store._member, handles)
-    assert store._settle(store._member, handles) == [True, True]
-    assert store._settle(store._member, handles) == [False, False]
-    client.lost = 3
-    assert store.modify_job("one", {"name": "named"}).name == "named"
+class TestRethinkDBInTrouble(RowStoreCases):
+    lost = ReqlDriverError
 
+    def setup_method(self) -> None:
+        self.client = Breaking()
 
-def test_an_advance_whose_answers_are_all_lost_is_resolved(make: Make) -> None:
-    client = Breaking()
-    store = make(client)
-    store.add_jobs([job("one")], False)
-    (claimed,) = claim(store)
-    client.lost = 4
-    with pytest.raises(ReqlDriverError):
-        store.advance([(claimed, 0, 1)])
-    (found,) = store.recover(store._scheduler.now())
-    assert (found.job_id, list(found.times), found.job) == ("one", [0], claimed)
-    assert store.recover(store._scheduler.now()) == ()
+    def make(self, **options: Any) -> RethinkDBJobStore:
+        return RethinkDBJobStore(client=self.client, **options)
 
+    def lose(self, store: Any, count: int) -> None:
+        self.client.lost = count
 
-@pytest.mark.parametrize("lost", [3, 4], ids=["some answers", "all answers of a call"])
-def test_what_is_taken_over_is_not_lost_with_the_answer(make: Make, lost: int) -> None:
-    client = Breaking()
-    dead = make(client, clock="scheduler", lease=5)
-    store = make(client, clock="scheduler", lease=5)
-    dead.add_jobs([job("once"), job("again", at_least_once=True)], False)
-    assert dead.advance([(each, 0, 1) for each in claim(dead)]) == [True, True]
-    dead._stop_keeping()
-    store._scheduler.clock.advance(6)
-    now = store._scheduler.now()
-    store._join(now)
-    take_over = store._queries.take_over
+    def lose_at_take_over(self, store: Any, count: int) -> None:
+        take_over = store._queries.take_over
 
-    def break_then(*arguments: Any) -> Any:
-        client.lost = lost
-        return take_over(*arguments)
+        def break_then(*arguments: Any) -> Any:
+            del store._queries.take_over
+            self.client.lost = count
+            return take_over(*arguments)
 
-    store._queries.take_over = break_then
-    if lost > 3:
-        with pytest.raises(ReqlDriverError):
-            store.recover(now)
-    store._queries.take_over = take_over
-    found = {each.job_id: each.job for each in store.recover(now)}
-    assert found.keys() == {"once", "again"}
-    assert found["once"] is None
-    assert found["again"]._handle.store is store
-    store._recover_at = 0
-    assert store.recover(now) == []
+        store._queries.take_over = break_then
+
+    def stored(self, store: Any) -> set[str]:
+        return {each["job"] for each in rows(store).values()}
