@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import pickle
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from etcd3gw.client import Etcd3Client
 from support import servers
-from support.shardstores import ShardStoreCompliance, advanced, job, leads, wait_until
+from support.shardstores import (
+    ShardStoreCases,
+    ShardStoreCompliance,
+    advanced,
+    job,
+    leads,
+    started,
+    wait_until,
+)
 
 from tocsin.cli.addresses import make_store, read_address
-from tocsin.clock import SystemClock
-from tocsin.errors import ConflictingIdError
 from tocsin.stores.etcd import EtcdJobStore
 from tocsin.stores.shardstate import Shard
 from tocsin.stores.tree import Unavailable
@@ -99,19 +105,30 @@ class TestEtcdJobStoreOfAUser(JobStoreCompliance):
 @pytest.fixture
 def make(etcd: servers.Etcd, root: str) -> Iterator[Make]:
     """Make stores of one path, started by schedulers on the system's clock."""
-    made: list[EtcdJobStore] = []
+    with started() as start:
 
-    def open_store(**options: Any) -> EtcdJobStore:
-        if "client" not in options:
-            options.setdefault("port", etcd.port)
-        store = EtcdJobStore(**{"path": root, "shards": 8, **options})
-        store.start(FakeScheduler(clock=SystemClock(), timezone="UTC"), "default")
-        made.append(store)
-        return store
+        def open_store(**options: Any) -> Any:
+            if "client" not in options:
+                options.setdefault("port", etcd.port)
+            return start(EtcdJobStore(**{"path": root, "shards": 8, **options}))
 
-    yield open_store
-    for store in made:
-        store.shutdown()
+        yield open_store
+
+
+class TestEtcdShards(ShardStoreCases):
+    @contextmanager
+    def breakable(self, make: Any) -> Iterator[tuple[Any, Callable[[], None]]]:
+        with servers.Proxy(self.port) as proxy:
+
+            def cut() -> None:
+                proxy.cut()
+                proxy.resume()
+
+            yield make(port=proxy.port, timeout=2), cut
+
+    @pytest.fixture(autouse=True)
+    def server(self, etcd: servers.Etcd) -> None:
+        self.port = etcd.port
 
 
 def test_options_of_apscheduler(make: Make, client: Etcd3Client, root: str) -> None:
@@ -224,18 +241,6 @@ def test_a_password_is_never_shown(
     assert not [text for text in (*shown, caplog.text) for word in secrets if word in text]
 
 
-def test_shards_are_divided_among_those_that_come_and_go(make: Make) -> None:
-    stores = [make()]
-    stores[0].add_jobs([job(f"{number}", -1) for number in range(50)], False)
-    assert leads(stores) == [8]
-    stores += [make(), make()]
-    wait_until(lambda: sorted(leads(stores)) == [2, 3, 3])
-    had = [advanced(store) for store in stores]
-    assert sorted(itertools.chain(*had)) == sorted(f"{number}" for number in range(50))
-    stores.pop(0).shutdown()
-    wait_until(lambda: leads(stores) == [4, 4])
-
-
 def test_a_lease_runs_out(make: Make) -> None:
     dead: Any = make(lease=2)
     other: Any = make(lease=2)
@@ -246,47 +251,3 @@ def test_a_lease_runs_out(make: Make) -> None:
     wait_until(lambda: leads([other]) == [8])
     assert time.monotonic() - started > 1
     assert advanced(other) == ["one"]
-
-
-def test_a_broken_connection_doubles_and_loses_nothing(make: Make, etcd: servers.Etcd) -> None:
-    with servers.Proxy(etcd.port) as proxy:
-        store: Any = make(port=proxy.port, timeout=2)
-        ids = [f"{number:03}" for number in range(200)]
-        store.add_jobs([job(each, -1) for each in ids], False)
-        had: list[str] = []
-        deadline = time.monotonic() + 60
-        for turn in itertools.count():
-            assert time.monotonic() < deadline
-            try:
-                now = SystemClock().now()
-                had += [each.job_id for each in store.recover(now)]
-                jobs = store.claim(now, 20)
-                if not jobs:
-                    break
-                if turn % 4 == 1:
-                    proxy.cut()
-                    proxy.resume()
-                steps = [(each, each._next_run, each._next_run + 3600_000_000) for each in jobs]
-                held = store.advance(steps)
-            except Unavailable:
-                assert store._tree.wait(20)
-                continue
-            had += [each.id for each, holds in zip(jobs, held, strict=True) if holds]
-        assert store._tree.connection > 2
-        assert sorted(had) == ids
-
-
-def test_a_batch_of_many_megabytes(make: Make) -> None:
-    store, other = make(), make()
-    store.next_due()
-    jobs = [job(f"{number:04}", -1, kwargs={"x": "y" * 2000}) for number in range(1000)]
-    jobs += [job(f"large {number}", -1, kwargs={"x": "y" * 500_000}) for number in range(2)]
-    store.add_jobs(jobs, False)
-    with pytest.raises(ConflictingIdError):
-        other.add_jobs([job("new"), *jobs[5:50]], False)
-    ids = sorted(each.id for each in jobs)
-    assert sorted(each.id for each in other.get_all_jobs()) == ids
-    had = []
-    while some := advanced(store):
-        had += some
-    assert sorted(had) == ids

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import pickle
 import re
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import permutations
 from typing import Any
 
@@ -16,13 +15,19 @@ import pytest
 from kazoo.client import KazooClient
 from kazoo.retry import KazooRetry
 from support import servers
-from support.shardstores import ShardStoreCompliance, advanced, job, leads, wait_until
+from support.shardstores import (
+    ShardStoreCases,
+    ShardStoreCompliance,
+    advanced,
+    job,
+    leads,
+    started,
+    wait_until,
+)
 
 from tocsin.clock import SystemClock
-from tocsin.errors import ConflictingIdError
 from tocsin.stores.leading import divided
 from tocsin.stores.shardstate import Shard
-from tocsin.stores.tree import Unavailable
 from tocsin.stores.zookeeper import ZooKeeperJobStore
 from tocsin.testing import FakeScheduler, JobStoreCompliance
 
@@ -105,19 +110,23 @@ Make = Callable[..., ZooKeeperJobStore]
 @pytest.fixture
 def make(hosts: str) -> Iterator[Make]:
     """Make stores of one path, started by schedulers on the system's clock."""
-    made: list[ZooKeeperJobStore] = []
+    with started() as start:
 
-    def open_store(**options: Any) -> ZooKeeperJobStore:
-        if "client" not in options:
-            options.setdefault("hosts", hosts)
-        store = ZooKeeperJobStore(**{"shards": 8, **options})
-        store.start(FakeScheduler(clock=SystemClock(), timezone="UTC"), "default")
-        made.append(store)
-        return store
+        def open_store(**options: Any) -> Any:
+            if "client" not in options:
+                options.setdefault("hosts", hosts)
+            return start(ZooKeeperJobStore(**{"shards": 8, **options}))
 
-    yield open_store
-    for store in made:
-        store.shutdown()
+        yield open_store
+
+
+class TestZooKeeperShards(ShardStoreCases):
+    many, large = 2000, 4
+
+    @contextmanager
+    def breakable(self, make: Any) -> Iterator[tuple[Any, Callable[[], None]]]:
+        store = make()
+        yield store, lambda: store._tree._client._connection._socket.shutdown(socket.SHUT_RDWR)
 
 
 # Options
@@ -210,23 +219,6 @@ def test_the_number_of_shards_is_that_of_the_store(make: Make) -> None:
 
 
 # Sharing
-
-
-def test_shards_are_divided_among_those_that_come_and_go(make: Make) -> None:
-    stores = [make()]
-    stores[0].add_jobs([job(f"{number}", -1) for number in range(50)], False)
-    assert leads(stores) == [8]
-    stores += [make(), make()]
-    wait_until(lambda: sorted(leads(stores)) == [2, 3, 3])
-    had = [advanced(store) for store in stores]
-    assert all(had)
-    assert sorted(itertools.chain(*had)) == sorted(f"{number}" for number in range(50))
-    stores.pop(0).shutdown()
-    wait_until(lambda: leads(stores) == [4, 4])
-    stores.pop().shutdown()
-    wait_until(lambda: leads(stores) == [8])
-    assert advanced(stores[0]) == []
-    assert len(stores[0].get_all_jobs()) == 50
 
 
 def test_few_shards_move_when_one_comes() -> None:
@@ -363,32 +355,6 @@ def test_a_late_leader_is_refused(make: Make) -> None:
     assert advanced(other) == ["one"]
 
 
-def test_a_broken_connection_doubles_and_loses_nothing(make: Make) -> None:
-    store: Any = make()
-    ids = [f"{number:03}" for number in range(300)]
-    store.add_jobs([job(each, -1) for each in ids], False)
-    had: list[str] = []
-    deadline = time.monotonic() + 60
-    for turn in itertools.count():
-        assert time.monotonic() < deadline
-        try:
-            now = SystemClock().now()
-            had += [each.job_id for each in store.recover(now)]
-            jobs = store.claim(now, 20)
-            if not jobs:
-                break
-            if turn % 3 == 1:
-                store._tree._client._connection._socket.shutdown(socket.SHUT_RDWR)
-            steps = [(each, each._next_run, each._next_run + 3600_000_000) for each in jobs]
-            held = store.advance(steps)
-        except Unavailable:
-            assert store._tree.wait(20)
-            continue
-        had += [each.id for each, holds in zip(jobs, held, strict=True) if holds]
-    assert store._tree.connection > 3
-    assert sorted(had) == ids
-
-
 def test_a_session_that_ends_is_followed_by_another(make: Make, hosts: str) -> None:
     store: Any = make()
     store.add_jobs([job("one", -1)], False)
@@ -405,25 +371,6 @@ def test_a_session_that_ends_is_followed_by_another(make: Make, hosts: str) -> N
 
 
 # Sizes
-
-
-def test_a_batch_of_many_megabytes(make: Make) -> None:
-    store, other = make(), make()
-    store.next_due()
-    jobs = [job(f"{number:04}", -1, kwargs={"x": "y" * 2000}) for number in range(2000)]
-    jobs += [job(f"large {number}", -1, kwargs={"x": "y" * 500_000}) for number in range(4)]
-    store.add_jobs(jobs, False)
-    with pytest.raises(ConflictingIdError):
-        other.add_jobs([job("new"), *jobs[5:50]], False)
-    assert other.lookup_job("new") is None
-    ids = sorted(each.id for each in jobs)
-    assert sorted(each.id for each in other.get_all_jobs()) == ids
-    had = []
-    while some := advanced(store):
-        had += some
-    assert sorted(had) == ids
-    other.remove_all_jobs()
-    assert store.get_all_jobs() == []
 
 
 def test_many_states_are_kept_in_pages(make: Make, client: KazooClient) -> None:

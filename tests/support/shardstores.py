@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
+import pytest
+from support import rowstores
+
 from tocsin.clock import SystemClock
+from tocsin.errors import ConflictingIdError
 from tocsin.job import Job
 from tocsin.stores.shards import ShardJobStore
+from tocsin.stores.tree import Unavailable
 from tocsin.testing import SharedStoreCompliance
-from tocsin.triggers.interval import IntervalTrigger
 
 _DEADLINE = 20.0
 
@@ -25,21 +32,15 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def started() -> AbstractContextManager[Callable[[Any], Any]]:
+    """Give what starts a store by a scheduler on the system's clock; at the end they stop."""
+    return rowstores.started(clock=SystemClock())
+
+
 def job(job_id: str, due: float | None = 3600, **options: Any) -> Job:
     """Make a job that is due in so many seconds."""
-    return Job(
-        None,
-        json.dumps,
-        IntervalTrigger(hours=1),
-        (1,),
-        id=job_id,
-        name=options.pop("name", job_id),
-        misfire_grace_time=None,
-        coalesce=True,
-        max_instances=1,
-        next_run=None if due is None else SystemClock().now() + round(due * 1e6),
-        **options,
-    )
+    moment = None if due is None else SystemClock().now() + round(due * 1e6)
+    return rowstores.job(job_id, moment, **{"name": job_id, "args": (1,), **options})
 
 
 def advanced(store: ShardJobStore, limit: int = 1000) -> list[str]:
@@ -134,3 +135,79 @@ class ShardStoreCompliance(SharedStoreCompliance):
 
 def _leads_all(store: Any) -> bool:
     return bool(len(store._led) == store.shards)
+
+
+class ShardStoreCases(ABC):
+    """What is tested of each store on shards by itself, beside its contract.
+
+    The fixture ``make`` of a test's module gives what makes stores of eight shards, all on the
+    same jobs, and starts them.
+    """
+
+    #: So many jobs of two kilobytes are added at once, and so many of half a megabyte.
+    many, large = 1000, 2
+
+    @abstractmethod
+    def breakable(self, make: Any) -> AbstractContextManager[tuple[Any, Callable[[], None]]]:
+        """Make a store, and what breaks its connection, which then comes back."""
+
+    def test_shards_are_divided_among_those_that_come_and_go(self, make: Any) -> None:
+        stores = [make()]
+        stores[0].add_jobs([job(f"{number}", -1) for number in range(50)], False)
+        assert leads(stores) == [8]
+        stores += [make(), make()]
+        wait_until(lambda: sorted(leads(stores)) == [2, 3, 3])
+        had = [advanced(store) for store in stores]
+        assert all(had)
+        assert sorted(itertools.chain(*had)) == sorted(f"{number}" for number in range(50))
+        stores.pop(0).shutdown()
+        wait_until(lambda: leads(stores) == [4, 4])
+        stores.pop().shutdown()
+        wait_until(lambda: leads(stores) == [8])
+        assert advanced(stores[0]) == []
+        assert len(stores[0].get_all_jobs()) == 50
+
+    def test_a_broken_connection_doubles_and_loses_nothing(self, make: Any) -> None:
+        with self.breakable(make) as (store, cut):
+            ids = [f"{number:03}" for number in range(200)]
+            store.add_jobs([job(each, -1) for each in ids], False)
+            had: list[str] = []
+            deadline = time.monotonic() + 60
+            for turn in itertools.count():
+                assert time.monotonic() < deadline
+                try:
+                    now = SystemClock().now()
+                    had += [each.job_id for each in store.recover(now)]
+                    jobs = store.claim(now, 20)
+                    if not jobs:
+                        break
+                    if turn % 3 == 1:
+                        cut()
+                    steps = [(each, each._next_run, each._next_run + 3600_000_000) for each in jobs]
+                    held = store.advance(steps)
+                except Unavailable:
+                    assert store._tree.wait(20)
+                    continue
+                had += [each.id for each, holds in zip(jobs, held, strict=True) if holds]
+            assert store._tree.connection > 2
+            assert sorted(had) == ids
+
+    def test_a_batch_of_many_megabytes(self, make: Any) -> None:
+        store, other = make(), make()
+        store.next_due()
+        jobs = [job(f"{number:04}", -1, kwargs={"x": "y" * 2000}) for number in range(self.many)]
+        jobs += [
+            job(f"large {number}", -1, kwargs={"x": "y" * 500_000}) for number in range(self.large)
+        ]
+        store.add_jobs(jobs, False)
+        with pytest.raises(ConflictingIdError):
+            other.add_jobs([job("new"), *jobs[5:50]], False)
+        assert other.lookup_job("new") is None
+        ids = sorted(each.id for each in jobs)
+        assert sorted(each.id for each in other.get_all_jobs()) == ids
+        had = []
+        while some := advanced(store):
+            had += some
+        assert sorted(had) == ids
+        other.remove_all_jobs()
+        assert store.get_all_jobs() == []
