@@ -82,8 +82,9 @@ class Codec(Form):
         if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1024:
             raise ValueError(f"max_bytes: a number of bytes from 1024 on is needed: {max_bytes!r}")
         self._largest = max_bytes
-        # What jobs have in common, by identity, each with the object, which so keeps its own.
-        self._texts: dict[int, tuple[object, str]] = {}
+        # What jobs have in common, by identity or likeness, each with the object, which so keeps
+        # its identity.
+        self._texts: dict[Any, tuple[object, str]] = {}
         self._triggers = lru_cache(MOST_TRIGGERS)(self._thawed)
         self._references = lru_cache(MOST_TRIGGERS)(self._restricted)
         self._parts = Parts(self)
@@ -234,12 +235,13 @@ class Codec(Form):
 
     def trigger_text(self, trigger: BaseTrigger) -> str:
         """Give the text of a trigger, which is made once while it is cached."""
-        known = self._texts.get(id(trigger))
+        likeness = trigger._likeness()
+        known = self._texts.get(likeness)
         if known is not None:
             return known[1]
         text = _short_text(super().write_trigger(trigger))
         _check_work(trigger)
-        self._keep_text(trigger, text)
+        self._keep_text(likeness, trigger, text)
         return text
 
     def rules_text(self, rules: Rules) -> str:
@@ -248,13 +250,13 @@ class Codec(Form):
         if known is not None:
             return known[1]
         text = super().rules_text(rules)
-        self._keep_text(rules, text)
+        self._keep_text(id(rules), rules, text)
         return text
 
-    def _keep_text(self, shared: object, text: str) -> None:
+    def _keep_text(self, likeness: Any, shared: object, text: str) -> None:
         if len(self._texts) >= MOST_TRIGGERS:
             self._texts.clear()
-        self._texts[id(shared)] = (shared, text)
+        self._texts[likeness] = (shared, text)
 
     def _restricted(self, reference: str) -> Restricted:
         return Restricted(checked_reference(reference), self._allowed or frozenset())

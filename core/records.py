@@ -29,6 +29,7 @@ _TEXTS = ("id", "name", "func", "executor")
 _RULES = ("misfire_grace_time", "coalesce", "max_instances")
 _FIELDS = {"version", "trigger", "args", "kwargs", "next_run", *_TEXTS, *_RULES}
 _OPTIONAL = {"at_least_once", "failure"}
+_TEXT = frozenset((str,))
 #: Microseconds since 1970 that every time zone has within the years 1 to 9999.
 _CERTAIN = range(-60_000_000_000_000_000, 250_000_000_000_000_000)
 
@@ -71,6 +72,13 @@ class Form:
             raise ValueError(f"trigger: {error}") from error
         except RecursionError:
             raise ValueError("trigger: nested too deeply, or within itself") from None
+        if (
+            _TEXT.issuperset(map(type, record))
+            and "".join(record).isascii()
+            and "$" not in record
+            and all(map(is_plain, record.values()))
+        ):
+            return record  # as most are
         return self.values.encode(record, "trigger")  # type: ignore[no-any-return]
 
     def trigger_text(self, trigger: BaseTrigger) -> str:

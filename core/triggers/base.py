@@ -126,6 +126,13 @@ class BaseTrigger(ABC):
         """Say in one line when the trigger fires."""
         return str(self)
 
+    def _likeness(self) -> Any:
+        """Give what is the same for triggers that have the same record, as far as that is cheap.
+
+        It may refer to this trigger by its identity, and so holds only while the trigger lives.
+        """
+        return id(self)
+
     def _apply_jitter(
         self, next_fire_time: datetime | None, jitter: float | None, now: datetime
     ) -> datetime | None:
@@ -434,7 +441,7 @@ def _unpickle(cls: type[Trigger], arguments: dict[str, Any], seed: int) -> Trigg
 
 
 def _encode(value: Any) -> Any:
-    if isinstance(value, date):  # a datetime too
+    if type(value) is datetime or isinstance(value, date):
         return value.isoformat()
     if isinstance(value, tzinfo):
         return timezone_name(value)

@@ -22,6 +22,8 @@ class _Interval(NamedTuple):
     """What triggers of the same interval share: as it was given, and how long it is."""
 
     units: dict[str, float]
+    #: The same as a text, in which 1 is not 1.0.
+    text: str
     length: timedelta
     step: int
 
@@ -37,7 +39,7 @@ def _interval_of(*given: float) -> _Interval:
         raise ValueError(f"interval: {text} is longer than {timedelta.max}") from error
     if length < MICROSECOND:
         raise ValueError(f"interval: {text} is not positive; at least a microsecond is needed")
-    return _Interval(units, length, min(length // MICROSECOND, _LONGEST))
+    return _Interval(units, repr(units), length, min(length // MICROSECOND, _LONGEST))
 
 
 class IntervalTrigger(Steps, ScheduledTrigger):
@@ -152,7 +154,19 @@ class IntervalTrigger(Steps, ScheduledTrigger):
         return None if found is None else edge.moment(found)
 
     def _arguments(self) -> dict[str, Any]:
-        return {**self._interval.units, **self._bounds()}
+        # As `_bounds` does it, in half the time: many jobs have a trigger of this kind each.
+        arguments: dict[str, Any] = {**self._interval.units, "start_date": self.start_date}
+        if self._last != _ENDLESS:
+            arguments["end_date"] = self.end_date
+        arguments["timezone"] = self._edge.tz
+        if self._jitter is not None:
+            arguments["jitter"] = self._jitter.seconds
+        return arguments
+
+    def _likeness(self) -> Any:
+        if type(self) is not IntervalTrigger or self._jitter is not None:
+            return id(self)
+        return self._interval.text, self._first, self._last, self._edge
 
     def _key(self) -> tuple[Any, ...]:
         bounds = (self._first, self._last)

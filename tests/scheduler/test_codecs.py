@@ -31,6 +31,7 @@ from tocsin.codecs import LARGEST, LARGEST_TRIGGER, SHORTEST_KEY, Codec
 from tocsin.job import Job
 from tocsin.records import LONGEST_GRACE, from_record, to_record
 from tocsin.triggers import limits
+from tocsin.triggers.base import KINDS
 from tocsin.triggers.combining import MOST_STEPS
 from tocsin.values import MOST_COLLISIONS
 
@@ -391,6 +392,38 @@ def test_a_record_says_the_same_read_by_parts_and_as_a_whole() -> None:
     for one in [*texts, *reversed(texts)]:
         assert outcome(parts, one) == outcome(whole, one)
     assert parts._parts._manner.cache_info().hits > 10, "it was read by parts"
+
+
+def test_triggers_that_are_alike_are_written_once_and_others_as_they_are() -> None:
+    codec = Codec()
+    given: list[dict[str, Any]] = [
+        *({"hours": 1}, {"hours": 1.0}, {"minutes": 60}, {"hours": 1, "seconds": 1}),
+        *({"hours": 1, "end_date": "2040-01-01"}, {"hours": 1, "jitter": 1}),
+        *({"hours": 1, "start_date": "2030-01-02"}, {"hours": 1, "timezone": "Asia/Tokyo"}),
+        *({"hours": 1, "timezone": zone} for zone in ("+01:00", timezone(timedelta(hours=1)))),
+    ]
+    for _ in range(2):
+        for arguments in given:
+            trigger = IntervalTrigger(**{**START, **arguments})
+            text = codec.dumps(job_of(trigger=trigger))
+            assert json.loads(text)["trigger"] == trigger.to_dict()
+            restored = codec.loads(text, 1).trigger
+            assert str(restored.to_dict()) == str(trigger.to_dict()), "1.0 is not 1"  # type: ignore[attr-defined]
+    once = IntervalTrigger(hours=5, **START)
+    codec.trigger_text(once)
+    codec._texts[once._likeness()] = (once, "{}")
+    assert codec.trigger_text(IntervalTrigger(hours=5, **START)) == "{}"
+
+    class Slower(IntervalTrigger):
+        kind = "slower"
+
+        def _arguments(self) -> dict[str, Any]:
+            return {**super()._arguments(), "hours": 6}
+
+    try:
+        assert json.loads(codec.trigger_text(Slower(hours=5, **START)))["hours"] == 6
+    finally:
+        del KINDS["slower"]
 
 
 def test_more_triggers_than_are_cached_are_right_as_well() -> None:
