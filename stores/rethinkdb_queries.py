@@ -25,6 +25,9 @@ __all__ = ["Queries", "key_of", "next_of"]
 r: Any = RethinkDB()
 #: Fences of runs that are taken over are so far from those of the claims to come.
 _APART = 1_000_000
+#: Before all instants. What others write in their place is no number, and in the index before or
+#: after all numbers.
+_EARLIEST = -(2**62)
 _HASHED = "sha256:"
 #: What a document has of a job, and not of runs that have outlived it.
 _OF_JOBS = ("record", "version", "next", "due", "claim")
@@ -235,7 +238,7 @@ class Queries:
     def claim(self, now: int | None, lease: int, limit: int, claim: str) -> Any:
         """Claim what is due; gives the instant, and the documents, each with when it was due."""
         instant = _instant(now)
-        due = self.jobs.between(r.minval, instant, index="due", right_bound="closed")
+        due = self.jobs.between(_EARLIEST, instant, index="due", right_bound="closed")
         told = (
             due.order_by(index="due")
             .limit(limit)
@@ -317,7 +320,8 @@ class Queries:
 
     def earliest(self) -> Any:
         """Give the earliest instant at which a job is due, or None."""
-        return self.jobs.order_by(index="due").nth(0)["due"].default(None)
+        due = self.jobs.between(_EARLIEST, -_EARLIEST, index="due", right_bound="closed")
+        return due.order_by(index="due").nth(0)["due"].default(None)
 
     def settle(self, member: str, fences: Mapping[str, Sequence[int]]) -> Any:
         """Take out runs of a member; gives those that were there, as pairs of key and fence."""

@@ -253,11 +253,18 @@ def test_what_was_spoilt_by_hand_stops_nobody(make: Make) -> None:
     store.add_jobs([job(name) for name in [*spoilt, "good"]], False)
     for name, value in spoilt.items():
         rows(store)[name][name] = value
+    # What is no number comes before or after all numbers, and would be due first, or for ever.
+    for name, value in (("list", [1]), ("flag", True)):
+        store.add_jobs([job(name)], False)
+        rows(store)[name]["due"] = value
     assert sorted(each.id for each in claim(store)) == ["fence", "good", "next", "version"]
     assert claim(store) == []
-    for name in spoilt:
+    for name in ("record", "fence", "next", "version", "good"):
         store.remove_job(name)
-    assert ids(store) == ["good"]
+    assert store._earliest() is None
+    for name in ("due", "list", "flag"):
+        store.remove_job(name)
+    assert ids(store) == []
 
 
 def test_a_batch_that_somebody_overtakes_is_withdrawn(make: Make) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -23,7 +24,6 @@ TERMS = {
     for name, number in vars(ql2_pb2.Term.TermType).items()
     if isinstance(number, int) and name.isupper()
 }
-MINVAL = object()
 
 
 class Missing(Exception):
@@ -72,7 +72,7 @@ class Interpreter:
         with self._lock:
             self._now = {"$time": round(time.time(), 3)}
             try:
-                return copy.deepcopy(self._eval(terms_of(query), {}))
+                return copy.deepcopy(self._value(self._eval(terms_of(query), {})))
             except (Missing, Failed) as error:
                 raise ReqlOpFailedError(str(error)) from None
 
@@ -109,7 +109,7 @@ class Interpreter:
     def _lazy_branch(self, scope: dict[int, Any], *parts: Any) -> Any:
         *pairs, last = parts
         for condition, then in zip(pairs[::2], pairs[1::2], strict=True):
-            if self._eval(condition, scope) not in (False, None):
+            if _is_true(self._eval(condition, scope)):
                 return self._eval(then, scope)
         return self._eval(last, scope)
 
@@ -121,13 +121,10 @@ class Interpreter:
         return self._eval(otherwise, scope) if found is None else found
 
     def _lazy_and(self, scope: dict[int, Any], *parts: Any) -> Any:
-        return all(self._eval(each, scope) not in (False, None) for each in parts)
+        return all(_is_true(self._eval(each, scope)) for each in parts)
 
     def _lazy_or(self, scope: dict[int, Any], *parts: Any) -> Any:
-        return any(self._eval(each, scope) not in (False, None) for each in parts)
-
-    def _lazy_minval(self, scope: dict[int, Any]) -> Any:
-        return MINVAL
+        return any(_is_true(self._eval(each, scope)) for each in parts)
 
     def _do_funcall(self, function: Any, *values: Any) -> Any:
         return function(*map(self._value, values))
@@ -147,6 +144,15 @@ class Interpreter:
 
     # Values
 
+    def _order(self, value: Any) -> Any:
+        """Give what sorts values: those of different types by the names of the types."""
+        kind = self._do_type_of(value)
+        if kind == "ARRAY":
+            return kind, [self._order(each) for each in value]
+        if kind == "OBJECT":
+            return kind, [(name, self._order(value[name])) for name in sorted(value)]
+        return kind, value if value is not None else 0
+
     def _do_eq(self, a: Any, b: Any) -> bool:
         return bool(a == b)
 
@@ -154,12 +160,14 @@ class Interpreter:
         return bool(a != b)
 
     def _do_le(self, a: Any, b: Any) -> bool:
-        return bool(a <= b)
+        return bool(self._order(a) <= self._order(b))
 
     def _do_not(self, a: Any) -> bool:
-        return a in (False, None)
+        return not _is_true(a)
 
     def _do_add(self, *values: Any) -> Any:
+        if None in values:
+            raise Missing(f"Expected type NUMBER but found NULL: {values}")
         if not all(type(each) in (int, float) for each in values):
             raise Failed(f"Expected type NUMBER: {values}")
         return sum(values)
@@ -168,7 +176,7 @@ class Interpreter:
         return a * b
 
     def _do_round(self, a: float) -> float:
-        return float(round(a))
+        return math.copysign(math.floor(abs(a) + 0.5), a)  # halves away from zero
 
     def _do_now(self) -> Any:
         return self._now
@@ -192,6 +200,8 @@ class Interpreter:
             if isinstance(key, int):
                 return self._do_nth(value, key)
             return [each[key] for each in value if key in each]
+        if not isinstance(value, dict):
+            raise Failed(f"Cannot perform bracket on a non-object non-sequence: {value!r}")
         if key not in value:
             raise Missing(f"No attribute `{key}` in object")
         return value[key]
@@ -242,7 +252,7 @@ class Interpreter:
 
     def _holds(self, function: Any, *values: Any) -> bool:
         try:
-            return function(*values) not in (False, None)
+            return _is_true(function(*values))
         except Missing:
             return False
 
@@ -264,10 +274,10 @@ class Interpreter:
         return Selection(value.table, value[:count])
 
     def _do_set_difference(self, value: Any, other: Any) -> Any:
-        return [each for each in value if each not in other]
+        return self._do_distinct([each for each in value if each not in other])
 
     def _do_set_intersection(self, value: Any, other: Any) -> Any:
-        return [each for each in value if each in other]
+        return self._do_distinct([each for each in value if each in other])
 
     def _do_distinct(self, value: Any, index: str | None = None) -> Any:
         found: list[Any] = []
@@ -317,12 +327,14 @@ class Interpreter:
         return {"ready": 1}
 
     def _keys(self, table: Any, index: str, row: Any) -> list[Any]:
+        """Give what a document is found by in an index: nothing by what is missing, or null."""
         how, multi = table.indexes[index]
         try:
             key = row[index] if how is None else how(row)
-        except (Missing, KeyError):
+        except (Missing, Failed, KeyError):
             return []
-        return list(key) if multi else [key]
+        keys = key if multi and isinstance(key, list) else [key]
+        return [each for each in keys if self._do_type_of(each) not in ("NULL", "OBJECT")]
 
     def _do_get(self, rows: Any, key: str) -> Any:
         found = rows.table.rows.get(key)
@@ -339,20 +351,23 @@ class Interpreter:
             ]  # fmt: skip
         return Selection(table, found)
 
-    def _do_between(self, rows: Any, low: Any, high: Any, index: str, right_bound: str) -> Any:
-        assert low is MINVAL
-        assert right_bound == "closed"
-        numbers = [
+    def _do_between(
+        self, rows: Any, low: Any, high: Any, index: str, right_bound: str = "open"
+    ) -> Any:
+        least, most = self._order(low), self._order(high)
+        found = [
             row for row in rows for key in self._keys(rows.table, index, row)
-            if type(key) in (int, float) and key <= high
+            if least <= self._order(key) < most
+            or (right_bound == "closed" and self._order(key) == most)
         ]  # fmt: skip
-        return Selection(rows.table, numbers)
+        return Selection(rows.table, found)
 
     def _do_order_by(self, rows: Any, index: str) -> Any:
-        keyed = [(self._keys(rows.table, index, row), row) for row in rows]
-        known = [(keys[0], row) for keys, row in keyed if keys and type(keys[0]) is not str]
-        known.sort(key=lambda each: each[0])
-        return Selection(rows.table, [row for _, row in known])
+        keyed = [
+            (self._order(key), row) for row in rows for key in self._keys(rows.table, index, row)
+        ]
+        keyed.sort(key=lambda each: each[0])
+        return Selection(rows.table, [row for _, row in keyed])
 
     # Writes
 
@@ -361,6 +376,8 @@ class Interpreter:
         old = table.rows.get(key)
         try:
             new = change(copy.deepcopy(old))
+            if new is not None and (not isinstance(new, dict) or new.get("id") != key):
+                raise Failed(f"Primary key `id` cannot be changed: {old} -> {new}")
         except (Missing, Failed) as error:
             told["errors"] += 1
             told.setdefault("first_error", str(error))
@@ -373,7 +390,6 @@ class Interpreter:
         if new is None:
             table.rows.pop(key, None)
         else:
-            assert new["id"] == key
             table.rows[key] = json.loads(json.dumps(new))
         if always or kind not in ("skipped", "unchanged"):
             told["changes"].append({"old_val": old, "new_val": new})
@@ -383,7 +399,20 @@ class Interpreter:
         counts = ("deleted", "errors", "inserted", "replaced", "skipped", "unchanged")
         return {**dict.fromkeys(counts, 0), "changes": []}
 
+    def _pure(self, term: Any) -> None:
+        """Refuse a change of documents that depends on others, which would be no single step."""
+        if isinstance(term, dict):
+            for each in term.values():
+                self._pure(each)
+        elif isinstance(term, list):
+            if TERMS[term[0]] == "TABLE":
+                raise Failed("Could not prove function deterministic.")
+            for each in (*term[1:2], *term[2:]):
+                for part in each.values() if isinstance(each, dict) else each:
+                    self._pure(part)
+
     def _lazy_replace(self, scope: Any, rows: Any, function: Any, **options: Any) -> Any:
+        self._pure(function)
         return self._written(scope, rows, self._eval(function, scope), **options)
 
     def _written(self, scope: Any, rows: Any, change: Any, **options: Any) -> Any:
@@ -404,6 +433,7 @@ class Interpreter:
         return told
 
     def _lazy_update(self, scope: Any, rows: Any, function: Any, **options: Any) -> Any:
+        self._pure(function)
         change = self._eval(function, scope)
         return self._written(
             scope, rows, lambda old: old and self._do_merge(old, change(old)), **options
@@ -428,6 +458,11 @@ class Interpreter:
         for new in documents if isinstance(documents, list) else [documents]:
             self._write(told, table, new["id"], lambda old, new=new: inserted(old, new), False)
         return self._shown(told, options)
+
+
+def _is_true(value: Any) -> bool:
+    """Tell whether a value counts as true: all but false and null do."""
+    return value is not False and value is not None
 
 
 def spelled(query: Any) -> str:
