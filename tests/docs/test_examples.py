@@ -81,11 +81,12 @@ def test_ctrl_c_ends_the_reminders() -> None:
         try:
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write("0.1 tea\n1000 dinner\n")
+            process.stdin.write("1000 dinner\n0.1 tea\n")
             process.stdin.flush()
             assert process.stdout.readline() == "tea!\n"
             process.send_signal(signal.SIGINT)
-            assert process.communicate(timeout=PATIENCE) == ("\n", "")
+            process.wait(PATIENCE)  # by the signal alone: the input is still open
+            assert (process.stdout.read(), process.stderr.read()) == ("\n", "")
         finally:
             process.kill()
     assert process.returncode == 0

@@ -278,6 +278,7 @@ def same(left: Answer, right: Answer) -> bool:
     return instant_of(left) == instant_of(right)
 
 
+@pytest.mark.timeout(1800)  # croniter takes twenty seconds, and minutes where it is traced
 @pytest.mark.parametrize("peer", PEERS.values(), ids=PEERS)
 def test_agrees_but_for_the_differences_of_the_docs(peer: Peer) -> None:
     rng = random.Random(20260329)
