@@ -120,9 +120,9 @@ def _panel(ax: Any, plot: Plot, panel: str, lines: Mapping[str, Sequence[Sequenc
         ax.set_xticks(range(len(plot.x_ticks)), [f"{tick:g}" for tick in plot.x_ticks])
     else:
         ax.set_xscale("log")
-        _label(ax.xaxis)
+        _label(ax.xaxis, 20)  # labels beside each other need more room
     ax.set_yscale("log")
-    _label(ax.yaxis)
+    _label(ax.yaxis, 200)
     ax.set_xlabel(plot.x)
     ratio = panel == "ratio"
     ax.set_ylabel(plot.ratio if ratio else plot.y)
@@ -135,11 +135,11 @@ def _panel(ax: Any, plot: Plot, panel: str, lines: Mapping[str, Sequence[Sequenc
     ax.legend(frameon=False, fontsize=7, labelcolor=INK, **beside)
 
 
-def _label(axis: Any) -> None:
-    """Write plain numbers, and more of them where there are few powers of ten."""
+def _label(axis: Any, span: float) -> None:
+    """Write plain numbers, and more of them where the highest is less than ``span`` lowest."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < span * low else (1,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
     axis.set_minor_formatter(NullFormatter())
