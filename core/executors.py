@@ -99,19 +99,19 @@ class BaseExecutor(ABC):
 
     def submit_jobs(
         self,
-        runs: Iterable[tuple[Job, Sequence[datetime]]],
-        refused: Callable[[Job, Sequence[datetime], Exception], object],
+        runs: Iterable[tuple[Job, Sequence[int]]],
+        refused: Callable[[Job, Sequence[int], Exception], object],
     ) -> None:
-        """Submit many jobs, each with its run times, in their order.
+        """Submit many jobs, each with its run times, which are instants, in their order.
 
         ``refused`` is told of each that is not run, and of what `submit_job` raised. ``runs``
         may be an iterator that does some work for each job when it is asked for the next one.
         """
-        for job, run_times in runs:
+        for job, times in runs:
             try:
-                self.submit_job(job, run_times)
+                self.submit_job(job, [job.moment(each) for each in times])
             except Exception as error:
-                refused(job, run_times, error)
+                refused(job, times, error)
 
     @abstractmethod
     def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
@@ -187,23 +187,23 @@ class BaseExecutor(ABC):
 
     def run(self, job: Job, run_times: Iterable[datetime]) -> None:
         """Run a job in this thread, once for each run time, and report."""
+        watched = self._logger.isEnabledFor(logging.INFO) or job.misfire_grace_time is not None
         try:
-            self._run(job, run_times, self._logger.isEnabledFor(logging.INFO))
+            self._run(job, run_times, watched)
         finally:
             self.release(job)
 
-    def _run(self, job: Job, run_times: Iterable[datetime], told: bool) -> None:
-        """Do what `run` does, but for the release; ``told`` says whether the log is."""
+    def _run(self, job: Job, run_times: Iterable[datetime | int], watched: bool) -> None:
+        """Do what `run` does, but for the release; run times may be instants.
+
+        ``watched`` tells of a log, or of a grace time, that it does not need listeners for.
+        """
         scheduler = self._scheduler
         listeners = scheduler._listeners
         for run_time in run_times:
             # Most runs are watched by nobody: that costs them neither a call nor a text.
-            if (
-                told
-                or job._rules.misfire_grace_time is not None
-                or listeners.mask & EVENT_JOB_STARTED
-            ):
-                start = self.begin(job, run_time)
+            if watched or listeners.mask & EVENT_JOB_STARTED:
+                start = self.begin(job, _moment(job, run_time))
                 if start is None:
                     continue
             else:
@@ -219,12 +219,12 @@ class BaseExecutor(ABC):
                 if retval is not None and isinstance(retval, CoroutineType):
                     retval = self.wait_for(retval)
             except BaseException as error:
-                self.fail(job, run_time, start, error)
+                self.fail(job, _moment(job, run_time), start, error)
                 if not isinstance(error, Exception):
                     self.interrupted(error)
             else:
-                if told or listeners.mask & EVENT_JOB_EXECUTED:
-                    self.succeed(job, run_time, start, retval)
+                if watched or listeners.mask & EVENT_JOB_EXECUTED:
+                    self.succeed(job, _moment(job, run_time), start, retval)
 
     async def run_async(self, job: Job, run_times: Iterable[datetime]) -> None:
         """Run a coroutine job on the running event loop, once for each run time, and report."""
@@ -374,6 +374,10 @@ class BaseExecutor(ABC):
         return f"<{type(self).__name__}>"
 
 
+def _moment(job: Job, run_time: datetime | int) -> datetime:
+    return job.moment(run_time) if isinstance(run_time, int) else run_time
+
+
 #: What a subclass may change of how a `DebugExecutor` takes and runs a job.
 _STEPS = frozenset(("submit_job", "_do_submit_job", "run", "release"))
 
@@ -391,34 +395,35 @@ class DebugExecutor(BaseExecutor):
 
     def submit_jobs(
         self,
-        runs: Iterable[tuple[Job, Sequence[datetime]]],
-        refused: Callable[[Job, Sequence[datetime], Exception], object],
+        runs: Iterable[tuple[Job, Sequence[int]]],
+        refused: Callable[[Job, Sequence[int], Exception], object],
     ) -> None:
-        """Run many jobs, each with its run times, one after the other."""
+        """Run many jobs, each with its run times, which are instants, one after the other."""
         listeners = self._scheduler._listeners
         told = self._logger.isEnabledFor(logging.INFO)
         alone, running = self._alone, self._running
         mine = object()
-        for job, run_times in runs:
-            if (
-                listeners.mask & EVENT_JOB_SUBMITTED
-                or job._rules.max_instances != 1
-                or type(job._handle) is Claim
-            ):
+        rules, single, watched = None, False, False
+        for job, times in runs:
+            if job._rules is not rules:
+                rules = job._rules
+                single = rules.max_instances == 1
+                watched = told or rules.misfire_grace_time is not None
+            if listeners.mask & EVENT_JOB_SUBMITTED or not single or type(job._handle) is Claim:
                 try:
-                    self.submit_job(job, run_times)
+                    self.submit_job(job, [job.moment(each) for each in times])
                 except Exception as error:
-                    refused(job, run_times, error)
+                    refused(job, times, error)
                 continue
             # What `submit_job` does for a job of which one instance may run, and no more.
             key = (job._jobstore_alias, job.id)
             if key in running or alone.setdefault(key, mine) is not mine:
-                refused(job, run_times, MaxInstancesReachedError(job))
+                refused(job, times, MaxInstancesReachedError(job))
                 continue
             try:
-                self._run(job, run_times, told)
+                self._run(job, times, watched)
             except Exception as error:
-                refused(job, run_times, error)
+                refused(job, times, error)
             finally:
                 alone.pop(key, None)
 

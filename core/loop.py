@@ -174,8 +174,8 @@ class Loop:
                 runs = self._runs(alias, islice(steps, end - start), several, full, now)
                 refused = partial(self._refused, alias)
                 if executor is None:
-                    for job, moments in runs:
-                        refused(job, moments, self._missing(job))
+                    for job, times in runs:
+                        refused(job, times, self._missing(job))
                 else:
                     # Not every executor has the base class.
                     submit = getattr(type(executor), "submit_jobs", BaseExecutor.submit_jobs)
@@ -185,8 +185,7 @@ class Loop:
                 runs.close()
             for (job, run_time, following), holds in steps:
                 if holds:
-                    moments = [job.moment(each) for each in several.get(job.id, [run_time])]
-                    self._not_started(alias, job, moments, error)
+                    self._not_started(alias, job, several.get(job.id, [run_time]), error)
                     if following is None:
                         self._finished(alias, job)
             raise
@@ -198,28 +197,31 @@ class Loop:
         several: Mapping[str, list[int]],
         full: Callable[[Job], bool] | None,
         now: int,
-    ) -> Generator[tuple[Job, Sequence[datetime]], None, None]:
+    ) -> Generator[tuple[Job, Sequence[int]], None, None]:
         """Go through the runs to start, and say of each job whose last one it was that it ended.
+
+        The run times are instants: a datetime that nobody looks at is not made.
 
         ``full`` tells whether too many instances run elsewhere; None if there is no elsewhere.
         """
-        edge = self.scheduler._edge
+        rules, punctual = None, False
         for (job, run_time, following), holds in steps:
             if not holds:
                 continue
-            # Straight from the trigger: `Job.moment` would be one more call for each run.
-            moments: list[Any] = [job.trigger.moment(run_time, edge)]
-            if several or job._rules.misfire_grace_time is not None:
-                times = several.get(job.id, [run_time])
-                moments = self._in_time(alias, job, times, run_time, now)
-            if not moments:
+            if job._rules is not rules:
+                rules = job._rules
+                punctual = rules.misfire_grace_time is not None
+            times: Sequence[int] = (run_time,)
+            if several or punctual:
+                times = self._in_time(alias, job, several.get(job.id, times), run_time, now)
+            if not times:
                 if type(job._handle) is Claim:
                     job._handle.settle()
             elif full is not None and full(job):
-                self._too_many(alias, job, moments)
+                self._too_many(alias, job, times)
             else:
                 try:
-                    yield job, moments
+                    yield job, times
                 except GeneratorExit:  # Ctrl-C in this run
                     if following is None:
                         self._finished(alias, job)
@@ -227,12 +229,12 @@ class Loop:
             if following is None:
                 self._finished(alias, job)
 
-    def _refused(self, alias: str, job: Job, moments: Sequence[datetime], error: Exception) -> None:
+    def _refused(self, alias: str, job: Job, times: Sequence[int], error: Exception) -> None:
         """Report a run that an executor did not take."""
         if isinstance(error, MaxInstancesReachedError):
-            self._too_many(alias, job, moments)
+            self._too_many(alias, job, times)
         else:
-            self._not_started(alias, job, moments, error)
+            self._not_started(alias, job, times, error)
 
     def _recover(self, alias: str, store: BaseJobStore, now: int) -> None:
         """Look after runs whose schedulers are gone: start them anew, or say that they are lost."""
@@ -258,7 +260,7 @@ class Loop:
                     raise MaxInstancesReachedError(job)
                 executor.submit_job(job, moments)
             except Exception as error:
-                self._refused(alias, job, moments, error)
+                self._refused(alias, job, runs.times, error)
 
     def _waits(self, alias: str, store: BaseJobStore, job: Job, run_time: int, now: int) -> bool:
         """Have the rest of a backlog wait while the part before it keeps all instances busy."""
@@ -289,8 +291,8 @@ class Loop:
         return times, upcoming
 
     def _in_time(
-        self, alias: str, job: Job, times: list[int], first: int, now: int
-    ) -> list[datetime]:
+        self, alias: str, job: Job, times: Sequence[int], first: int, now: int
+    ) -> Sequence[int]:
         """Give the run times that are within the job's grace time, and report what is lost."""
         if times[0] != first:
             self._coalesced(alias, job, first, times[0])
@@ -301,7 +303,7 @@ class Loop:
                 if instant < earliest:
                     self._late(alias, job, instant, now)
             times = [instant for instant in times if instant >= earliest]
-        return [job.moment(instant) for instant in times]
+        return times
 
     def _missing(self, job: Job) -> LookupError:
         return LookupError(
@@ -336,7 +338,8 @@ class Loop:
                 JobExecutionEvent(EVENT_JOB_MISSED, job.id, alias, moment, reason=reason)
             )
 
-    def _too_many(self, alias: str, job: Job, moments: Sequence[datetime]) -> None:
+    def _too_many(self, alias: str, job: Job, times: Sequence[int]) -> None:
+        moments = [job.moment(each) for each in times]
         self.logger.warning(
             'Run of job "%s" at %s was skipped: %d instances are running, as many as its'
             " max_instances allows",
@@ -352,8 +355,9 @@ class Loop:
             )
 
     def _not_started(
-        self, alias: str, job: Job, moments: Sequence[datetime], error: BaseException
+        self, alias: str, job: Job, times: Sequence[int], error: BaseException
     ) -> None:
+        moments = [job.moment(each) for each in times]
         self.logger.error('Run of job "%s" at %s could not be started: %r', job, moments[0], error)
         if type(job._handle) is Claim:
             stopping = not self.scheduler.running or not isinstance(error, Exception)
