@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.programs import ended
 
 import tocsin
 
@@ -22,14 +22,9 @@ def compare(
 ) -> subprocess.CompletedProcess[str]:
     """Compare this version with another, so roughly that it takes no time."""
     options = ["--rounds", "3", "--jobs", "100", "--tolerance", tolerance]
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks.compare", *options, *base],
-        cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(folder)} if folder else None,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = (sys.executable, "-m", "benchmarks.compare", *options, *base)
+    env = {"TMPDIR": str(folder)} if folder else None
+    return ended(*command, cwd=ROOT, env=env, patience=280)
 
 
 def installed(python: str | Path) -> list[str]:

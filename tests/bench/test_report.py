@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -11,19 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.programs import ended, printed
 
 ROOT = Path(__file__).parents[2]
 
 
 def report(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks.report", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "MPLCONFIGDIR": str(cwd)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = (sys.executable, "-m", "benchmarks.report", *arguments)
+    return ended(*command, cwd=ROOT, env={"MPLCONFIGDIR": str(cwd)}, patience=280)
 
 
 def figure(name: str, value: float, verdict: str = "", target: float | None = None) -> Any:
@@ -183,9 +177,7 @@ def test_every_module_of_benchmarks_is_in_one_suite() -> None:
         "print(*(each for suite in SUITES.values() for each in suite.plots), end=';');"
         "print(*PLOTS)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    modules, shown, plots = (part.split() for part in done.stdout.split(";"))
+    said = printed(sys.executable, "-c", program, cwd=ROOT)
+    modules, shown, plots = (part.split() for part in said.split(";"))
     assert sorted(modules) == sorted(file.stem for file in (ROOT / "benchmarks").glob("test_*.py"))
     assert sorted([*shown, "compiled", "cost-wake-up"]) == sorted(plots)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import sysconfig
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from support.programs import ended
 
 import tocsin
 from tocsin.cli.app import app
@@ -245,14 +245,7 @@ def test_wrong_command_line(arguments: tuple[str, ...], message: str) -> None:
 
 
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, **environment},
-        check=False,
-    )
+    return ended(COMMAND, *arguments, env=environment)
 
 
 def test_the_installed_command() -> None:
@@ -280,17 +273,11 @@ def test_help_tells_the_exit_codes(arguments: tuple[str, ...]) -> None:
 
 
 def test_module_is_the_command() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tocsin", "next", "@daily", "-z", "UTC", "-n1"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout.startswith("@daily\n")
+    done = ended(sys.executable, "-m", "tocsin", "next", "@daily", "-z", "UTC", "-n1")
+    assert (done.returncode, done.stdout[:7]) == (0, "@daily\n")
 
 
 def test_closed_pipe_is_quiet() -> None:
     script = f"{COMMAND} next '* * * * *' -n 20000 -z UTC | head -n 1"
-    done = subprocess.run(script, shell=True, capture_output=True, text=True, timeout=120)  # noqa: S602
+    done = ended("/bin/sh", "-c", script, patience=120)
     assert (done.stdout, done.stderr) == ("* * * * *\n", "")

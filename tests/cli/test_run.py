@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support.programs import ended
 from support.running import COMMAND, Running, command, environment, moment, run_times, toml, until
 
 
@@ -259,14 +259,7 @@ def test_wrong_command_line(tmp_path: Path, arguments: tuple[str, ...], message:
 def test_a_closed_pipe_stops_it(tmp_path: Path, form: str) -> None:
     (tmp_path / "a.toml").write_text(toml("say", 'command = "echo hello"'))
     script = f"{COMMAND} run a.toml --for 1h {form} | head -n 2"
-    done = subprocess.run(
-        ["/bin/sh", "-c", script],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment(tmp_path),
-    )
+    done = ended("/bin/sh", "-c", script, cwd=tmp_path, env=environment(tmp_path))
     assert len(done.stdout.splitlines()) == 2
     assert done.stderr == ""
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.programs import ended, printed
 
 REPORT = """\
 import json, sys
@@ -40,22 +41,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tocsin", "as-apscheduler", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return ended(sys.executable, "-m", "tocsin", "as-apscheduler", *arguments, cwd=folder)
 
 
 def python(folder: Path, *arguments: str) -> dict[str, object]:
     """Run the program by python itself, on APScheduler itself."""
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=True
-    )
-    found: dict[str, object] = json.loads(done.stdout)
+    found: dict[str, object] = json.loads(printed(sys.executable, *arguments, cwd=folder))
     return found
 
 

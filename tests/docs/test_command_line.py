@@ -6,12 +6,12 @@ import doctest
 import os
 import re
 import shlex
-import subprocess
 import sysconfig
 from pathlib import Path
 
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.schedulers.background import BackgroundScheduler
+from support.programs import printed
 
 TEXT = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
@@ -27,11 +27,10 @@ def test_the_commands_print_what_the_page_says(tmp_path: Path) -> None:
     scheduler.shutdown()
     scripts = sysconfig.get_path("scripts")
     environment = {
-        **os.environ,
         "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
         "XDG_STATE_HOME": str(tmp_path / "state"),
+        "STATE_DIRECTORY": "",
     }
-    environment.pop("STATE_DIRECTORY", None)
     checker = doctest.OutputChecker()
     typed = 0
     for language, block in BLOCKS:
@@ -39,18 +38,9 @@ def test_the_commands_print_what_the_page_says(tmp_path: Path) -> None:
             continue
         for part in block.removeprefix("$ ").split("\n$ "):
             command, _, expected = part.partition("\n")
-            done = subprocess.run(
-                shlex.split(command),
-                cwd=tmp_path,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-            assert done.returncode == 0, done.stderr
+            said = printed(*shlex.split(command), cwd=tmp_path, env=environment)
             expected = expected.rstrip("\n") + "\n"
-            fits = checker.check_output(expected, done.stdout, doctest.ELLIPSIS)
-            assert fits, f"{command}\n{done.stdout}"
+            fits = checker.check_output(expected, said, doctest.ELLIPSIS)
+            assert fits, f"{command}\n{said}"
             typed += 1
     assert typed >= 10

@@ -10,13 +10,12 @@ from __future__ import annotations
 import ast
 import doctest
 import re
-import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from support.programs import python
 
 from tocsin import CronTrigger, events
 
@@ -57,19 +56,6 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
-def run(
-    folder: Path, *command: str | Path, patience: float = 60
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", *command],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=patience,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize("page", PROGRAMS, ids=name)
 def test_the_blocks_of_a_page_run(
     page: Path, tmp_path: Path, request: pytest.FixtureRequest
@@ -84,7 +70,7 @@ def test_the_blocks_of_a_page_run(
         text = text.replace(usual, request.getfixturevalue(fixture).address)
     program = tmp_path / "page.py"
     program.write_text(text)
-    done = run(tmp_path, program)
+    done = python(program, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -95,7 +81,8 @@ def test_a_plugin_passes_its_suite(page: Path, tmp_path: Path) -> None:
         file = re.match(r"# (\w+\.py)\n", block)
         assert file, block
         (tmp_path / file[1]).write_text(block)
-    done = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", patience=250)
+    suite = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
+    done = python(*suite, cwd=tmp_path, patience=250)
     assert done.returncode == 0, done.stdout + done.stderr
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import doctest
 import re
 import signal
-import subprocess
 import sysconfig
 from importlib.metadata import metadata
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from support import programs
 from support.pages import blocks, check_make, commands_in_prose, lost_links, shell
+from support.programs import ended
 
 import tocsin
 
@@ -91,9 +91,7 @@ def test_python_program(block: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(block)
     python = Path(sysconfig.get_path("scripts")) / "python"
-    done = subprocess.run(
-        [python, program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = ended(python, program, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
 

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.programs import ROOT, ended
 
 import tocsin
 from tocsin import adapters, errors, interfaces, stores, testing
 
-ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 
 
 @pytest.mark.packaging
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     site = tmp_path / "site"
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", site],
+    done = ended(
+        *(sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", site),
         cwd=ROOT,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
+        env={"NO_MKDOCS_2_WARNING": "1"},
+        patience=280,
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     pages = (path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md"))

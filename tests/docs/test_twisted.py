@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from support.programs import python
 
 PAGE = (Path(__file__).parents[2] / "docs" / "twisted.md").read_text()
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -69,14 +70,7 @@ def test_a_block_runs(number: int, tmp_path: Path) -> None:
     else:
         (tmp_path / "page.py").write_text(block)
         program = ["-m", "twisted.trial", "page"] if "trial" in block else ["page.py"]
-        done = subprocess.run(
-            [sys.executable, "-W", "error", *program],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        done = python(*program, cwd=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "trial" not in block or "PASSED (successes=2)" in done.stdout
 

@@ -8,7 +8,6 @@ import json
 import logging
 import pickle
 import re
-import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.programs import printed
 
 from tocsin import (
     AndTrigger,
@@ -666,8 +666,7 @@ def test_what_belongs_to_the_running_program_is_not_pickled(tmp_path: Path) -> N
         "    except ValueError as error:\n"
         "        print(error)\n"
     )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    first, second, third = done.stdout.splitlines()
+    first, second, third = printed(sys.executable, script).splitlines()
     for line in (first, second):
         assert line.startswith("args[0]: ")
         assert line.endswith(

@@ -6,7 +6,6 @@ import copy
 import logging
 import os
 import re
-import subprocess
 import sys
 import textwrap
 import threading
@@ -22,6 +21,7 @@ import apscheduler.util
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.programs import ended
 
 from tocsin import adapters, convert, plugins
 from tocsin.adapters import BackgroundScheduler, ProcessPoolExecutor, ThreadPoolExecutor
@@ -375,14 +375,8 @@ def test_local_timezone_that_does_not_exist() -> None:
         logging.basicConfig(format="%(levelname)s %(name)s %(message)s")
         assert BackgroundScheduler().timezone is timezone.utc
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        env={**os.environ, "TZ": "Nowhere/Land"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    program = textwrap.dedent(program)
+    done = ended(sys.executable, "-c", program, env={"TZ": "Nowhere/Land"})
     assert done.returncode == 0, done.stderr
     assert "WARNING tocsin.config The local time zone was not found; UTC is used" in done.stderr
     assert "Nowhere/Land" in done.stderr

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -15,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from support.programs import python
 
 from tocsin.adapters import BackgroundScheduler
 from tocsin.errors import JobLookupError, MaxInstancesReachedError
@@ -33,13 +32,7 @@ THREADS = 16
 
 def run(program: str, *, timeout: float = 60, code: int = 0) -> str:
     """Run a program in another interpreter; give what it prints, errors after it."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    done = python("-c", textwrap.dedent(program), patience=timeout)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import textwrap
 import zipfile
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.programs import ended, printed
 
 import tocsin
 from tocsin import plugins
@@ -77,14 +76,7 @@ def test_nothing_is_imported_before_it_is_asked_for() -> None:
         plugins.load("executors", "tornado")
         print(*sorted(set({FRAMEWORKS!r}) & set(sys.modules)))
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout == "\ntornado\n"
+    assert printed(sys.executable, "-c", textwrap.dedent(program)) == "\ntornado\n"
 
 
 def add_package(archive: zipfile.ZipFile, name: str, suffixes: Iterable[str]) -> None:
@@ -131,14 +123,8 @@ def test_frozen_application(tmp_path: Path) -> None:
                 """
             ),
         )
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", str(application)],
-        env={**os.environ, "TOCSIN_PURE": "1", "TOCSIN_REQUIRE_COMPILED": "0"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    env = {"TOCSIN_PURE": "1", "TOCSIN_REQUIRE_COMPILED": "0"}
+    done = ended(sys.executable, "-I", "-S", application, env=env)
     assert (done.returncode, done.stderr) == (0, "")
     ran, refused = done.stdout.splitlines()
     assert ran == "True"

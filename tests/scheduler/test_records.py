@@ -10,7 +10,6 @@ import math
 import os.path
 import pickle
 import re
-import subprocess
 import sys
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
@@ -25,6 +24,7 @@ import pytest
 import pytz
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.programs import printed
 
 import tocsin
 from tocsin import (
@@ -217,17 +217,13 @@ def test_an_argument_that_json_has_stands_as_it_is() -> None:
 
 def test_equal_sets_have_equal_records() -> None:
     code = (
-        "import sys, json; sys.path.insert(0, sys.argv[1]); from test_records import *;"
+        "import json; from test_records import *;"
         " print(json.dumps(to_record(job_of({'a', 'b', 'c', 'd', (1, 'e')}))))"
     )
-    folder = str(Path(__file__).parent)
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent)])
     found = {
-        subprocess.run(
-            [sys.executable, "-c", code, folder],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            check=True,
-        ).stdout
+        printed(sys.executable, "-c", code, env={"PYTHONHASHSEED": seed, "PYTHONPATH": path})
         for seed in ("1", "2", "3")
     }
     assert len(found) == 1
@@ -395,8 +391,9 @@ def test_a_function_of_the_running_program_is_refused(tmp_path: Path) -> None:
         "try:\n    to_record(job)\n"
         "except ValueError as error:\n    print(error)\n"
     )
-    found = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    assert found.stdout.startswith("func: '__main__:tidy' belongs to the program that happens")
+    assert printed(sys.executable, script).startswith(
+        "func: '__main__:tidy' belongs to the program that happens"
+    )
 
 
 @pytest.mark.parametrize("func", [print, Mailbox.sweep, Mailbox.count, datetime.now, Mailbox])

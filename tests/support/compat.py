@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from support.programs import printed
 
 PROGRAMS = Path(__file__).parents[1] / "compat" / "programs"
 SIDES = ("apscheduler", "tocsin")
@@ -16,17 +16,8 @@ SIDES = ("apscheduler", "tocsin")
 
 def python(*arguments: str) -> str:
     """Run Python, which must end well; give what it prints."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=PROGRAMS,
-        env={**os.environ, "PYTHONHASHSEED": "0", "QT_QPA_PLATFORM": "offscreen"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    env = {"PYTHONHASHSEED": "0", "QT_QPA_PLATFORM": "offscreen"}
+    return printed(sys.executable, *arguments, cwd=PROGRAMS, env=env, patience=120)
 
 
 @functools.cache

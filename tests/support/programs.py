@@ -11,10 +11,55 @@ import sys
 import textwrap
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+
+
+def ended(
+    *command: str | Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    patience: float = 60,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, however that is, within so many seconds.
+
+    It has the environment of the tests, but for what ``env`` has.
+    """
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=patience,
+        check=False,
+    )
+
+
+def printed(
+    *command: str | Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    patience: float = 60,
+) -> str:
+    """Run a command, which must end with 0, and give what it prints; see `ended`."""
+    done = ended(*command, cwd=cwd, env=env, patience=patience)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def python(
+    *arguments: str | Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    patience: float = 60,
+) -> subprocess.CompletedProcess[str]:
+    """Run Python with all warnings as errors to its end; see `ended`."""
+    command = (sys.executable, "-W", "error", *arguments)
+    return ended(*command, cwd=cwd, env=env, patience=patience)
 
 
 def run(

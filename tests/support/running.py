@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from support.programs import ended
+
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "tocsin")
 #: The longest that anything in these tests may take, in seconds, be it traced on a busy machine.
 PATIENCE = 120.0
@@ -21,7 +23,7 @@ EVERY_SECOND = 'trigger = "interval"\nseconds = 1\n'
 
 def environment(folder: Path) -> dict[str, str]:
     """Have the default store of a test's schedules be in the test's own folder."""
-    return {**os.environ, "XDG_STATE_HOME": str(folder / "state")}
+    return {"XDG_STATE_HOME": str(folder / "state")}
 
 
 class Running:
@@ -34,7 +36,7 @@ class Running:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment(folder),
+            env={**os.environ, **environment(folder)},
         )
         self.records: list[dict[str, Any]] = []
         self.errors = ""
@@ -86,14 +88,7 @@ class Running:
 
 
 def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, "run", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment(cwd),
-    )
+    return ended(COMMAND, "run", *arguments, cwd=cwd, env=environment(cwd))
 
 
 def toml(job_id: str, what: str, *more: str, when: str = EVERY_SECOND) -> str:
