@@ -129,7 +129,8 @@ class _ZooKeeperTree(Tree):
     @property
     def connected(self) -> bool:
         """Whether the server can be asked at this moment."""
-        return self._client is not None and self._client.state == KazooState.CONNECTED
+        # Its state says so somewhat later than `start`, which returns as soon as this is true.
+        return self._client is not None and bool(self._client.connected)
 
     def open(self, changed: Callable[[str | None], None]) -> None:
         """Connect; see `Tree`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,6 +53,22 @@ def client(hosts: str) -> Iterator[KazooClient]:
     yield made
     made.stop()
     made.close()
+
+
+def test_a_store_opens_before_its_client_has_told_of_the_connection(
+    hosts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell = KazooClient._make_state_change
+
+    def tell_late(self: KazooClient, state: str) -> None:
+        time.sleep(0.3)
+        tell(self, state)
+
+    monkeypatch.setattr(KazooClient, "_make_state_change", tell_late)
+    store = ZooKeeperJobStore("/late", hosts=hosts)
+    store.start(FakeScheduler(), "default")
+    assert store.get_all_jobs() == []
+    store.shutdown()
 
 
 class TestZooKeeperJobStore(JobStoreCompliance):
