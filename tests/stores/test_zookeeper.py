@@ -56,7 +56,7 @@ def client(hosts: str) -> Iterator[KazooClient]:
 
 
 def test_a_store_opens_before_its_client_has_told_of_the_connection(
-    hosts: str, monkeypatch: pytest.MonkeyPatch
+    zookeeper: servers.ZooKeeper, hosts: str, worker_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tell = KazooClient._make_state_change
 
@@ -65,7 +65,9 @@ def test_a_store_opens_before_its_client_has_told_of_the_connection(
         tell(self, state)
 
     monkeypatch.setattr(KazooClient, "_make_state_change", tell_late)
-    store = ZooKeeperJobStore("/late", hosts=hosts)
+    # With the tree in the address, kazoo's start would ask something first.
+    assert hosts == f"{zookeeper.url}/{worker_id}"
+    store = ZooKeeperJobStore(f"/{worker_id}/late", hosts=zookeeper.url)
     store.start(FakeScheduler(), "default")
     assert store.get_all_jobs() == []
     store.shutdown()
