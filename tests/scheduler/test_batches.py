@@ -190,7 +190,8 @@ def test_an_executor_may_take_a_batch_as_a_whole(scheduler: FakeScheduler) -> No
 
     whole = Whole()
     scheduler.add_executor(whole, "whole")
-    jobs = ({"id": str(number)} for number in range(5))
+    # Whatever else they differ in.
+    jobs = ({"id": str(number), "max_instances": 1 + number % 2} for number in range(5))
     scheduler.add_jobs(jobs, func=int, trigger=each_minute(), executor="whole")
     scheduler.clock.advance(MINUTE)
     assert whole.batches == [["0", "1", "2", "3", "4"]]

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -197,6 +198,20 @@ def test_a_run_beyond_its_grace_time_is_missed_when_it_starts(
     assert event.reason == "10.000 s late, more than its grace time of 5 s"
 
 
+def test_a_run_at_the_end_of_its_grace_time_is_in_time(
+    scheduler: FakeScheduler, clock: FakeClock, events: list[Any]
+) -> None:
+    scheduler.add_job(int, every_minute(), coalesce=False, misfire_grace_time=60)
+    clock.set_time(START + 3 * MINUTE)
+    clock.advance(0)
+    runs = of(events, EVENT_JOB_EXECUTED | EVENT_JOB_MISSED)
+    assert [(event.code, event.scheduled_run_time) for event in runs] == [
+        (EVENT_JOB_MISSED, START + MINUTE),
+        (EVENT_JOB_EXECUTED, START + 2 * MINUTE),
+        (EVENT_JOB_EXECUTED, START + 3 * MINUTE),
+    ]
+
+
 def test_nothing_is_dropped_for_being_late_by_default(
     scheduler: FakeScheduler, clock: FakeClock, events: list[Any]
 ) -> None:
@@ -361,6 +376,37 @@ def test_a_job_that_cannot_be_computed_is_tried_again_and_then_set_aside(
     assert [event.job_id for event in of(events, EVENT_JOB_EXECUTED)].count("moody") == 1
 
 
+def test_a_trigger_of_datetimes_is_asked_in_the_scheduler_s_zone(clock: FakeClock) -> None:
+    events: list[Any] = []
+    berlin = ZoneInfo("Europe/Berlin")
+    scheduler = FakeScheduler(clock=clock, timezone=berlin)
+    scheduler.add_listener(events.append, EVENT_JOB_EXECUTED)
+    scheduler.start()
+    scheduler.add_job(int, Moody(), coalesce=False)
+    clock.advance(60)
+    clock.set_time(START + 4 * MINUTE)
+    clock.advance(0)
+    moments = [event.scheduled_run_time for event in events]
+    assert moments == [START + n * MINUTE for n in range(1, 5)]
+    assert {moment.tzinfo for moment in moments} == {berlin}
+
+
+def test_a_job_that_another_scheduler_mended_is_not_broken_any_more(
+    scheduler: FakeScheduler, clock: FakeClock, events: list[Any]
+) -> None:
+    trigger = Moody()
+    scheduler.add_job(int, trigger, id="moody")
+    trigger.good = False
+    clock.advance(120)
+    assert [each["id"] for each in scheduler.health()["broken_jobs"]] == ["moody"]
+    trigger.good = True
+    changes = {"_next_run": clock.now() + 1_000_000, "failure": None}
+    scheduler._jobstores["default"].modify_job("moody", changes)
+    scheduler.wakeup()
+    clock.advance(1)
+    assert scheduler.health()["broken_jobs"] == []
+
+
 def test_a_job_that_fails_for_a_moment_runs_late_and_is_not_set_aside(
     scheduler: FakeScheduler, clock: FakeClock, events: list[Any]
 ) -> None:
@@ -453,11 +499,13 @@ def test_what_was_changed_since_its_claim_does_not_run(clock: FakeClock, events:
         (lambda: scheduler.remove_job("it"), 0),
     ):
         store.meddle = meddle
-        scheduler.add_job(
-            print, "date", run_date=clock.time + MINUTE, id="it", replace_existing=True
-        )
+        for job_id in ("it", "behind it"):
+            scheduler.add_job(
+                print, "date", run_date=clock.time + MINUTE, id=job_id, replace_existing=True
+            )
         clock.advance(120)
-        assert not of(events, EVENT_JOB_SUBMITTED)
+        assert [event.job_id for event in of(events, EVENT_JOB_SUBMITTED)] == ["behind it"]
+        events.clear()
         store.meddle = lambda: None
         clock.advance(timedelta(hours=4))
         assert len(of(events, EVENT_JOB_EXECUTED)) == runs
@@ -472,6 +520,16 @@ def test_more_due_jobs_than_a_batch_all_run(
     )
     clock.advance(60)
     assert len(of(events, EVENT_JOB_EXECUTED)) == 2 * BATCH + 7
+
+
+@pytest.mark.parametrize(("count", "wake"), [(BATCH - 1, 120), (BATCH, 90)])
+def test_after_a_whole_batch_it_is_to_be_woken_at_once(count: int, wake: int) -> None:
+    scheduler = FakeScheduler(clock=FakeClock(START), timezone=UTC)
+    scheduler.start(paused=True)
+    scheduler.add_jobs(({"id": str(n)} for n in range(count)), func=int, trigger=every_minute())
+    now = scheduler.clock.now() + 90 * 1_000_000
+    assert scheduler._loop.advance(now) == now + (wake - 90) * 1_000_000
+    scheduler.shutdown()
 
 
 def test_a_combined_trigger_runs_as_its_parts_say(

@@ -296,6 +296,7 @@ def test_a_job_that_cannot_be_computed(
     shaky: Shaky,
     events: list[Any],
     lines: Any,
+    caplog: pytest.LogCaptureFixture,
     longest: float,
     waits: list[int],
 ) -> None:
@@ -328,14 +329,22 @@ def test_a_job_that_cannot_be_computed(
         scheduler.clock.advance(0.001)
     assert [told(event) for event in events] == [(EVENT_JOB_BROKEN, "RuntimeError: no idea")]
     assert shaky.given_back == [("job", first, "RuntimeError: no idea")]
-    ((level, line),) = lines()
-    assert level == "ERROR"
-    assert line.endswith(
-        "was set aside, for its next run time could not be worked out 5 times in a row;"
-        " mend it and call reschedule_job or resume_job"
-    )
+    (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert str(record.exc_info[1]) == "no idea"
+    assert lines() == [
+        (
+            "ERROR",
+            (
+                f'Job "{job}" was set aside, for its next run time could not be worked out 5'
+                " times in a row; mend it and call reschedule_job or resume_job"
+            ),
+        )
+    ]
     health = scheduler.health()
-    assert (health["failing_jobs"], [each["id"] for each in health["broken_jobs"]]) == ([], ["job"])
+    assert health["failing_jobs"] == []
+    assert health["broken_jobs"] == [
+        {"id": "job", "jobstore": "shaky", "error": "RuntimeError: no idea"}
+    ]
     scheduler.resume_job("other", "shaky")
     assert scheduler.health()["broken_jobs"] == health["broken_jobs"]
 
@@ -395,6 +404,37 @@ def test_a_store_that_fails(
         assert scheduler.health()["ok"]
 
 
+def test_a_store_that_fails_is_left_alone_however_often_others_are_served(
+    scheduler: FakeScheduler, shaky: Shaky, events: list[Any]
+) -> None:
+    scheduler.jobstore_retry_interval = 0.2
+    shaky.failing = True
+
+    def failures() -> int:
+        for _ in range(3):
+            scheduler.wakeup()
+            scheduler.clock.advance(0)
+        return len(events)
+
+    assert failures() == 1
+    scheduler.clock.advance(0.05)
+    assert failures() == 1
+    scheduler.clock.advance(0.05)
+    assert failures() == 2  # and the longest wait begins, to its last instant
+    scheduler.clock.set_time(START - timedelta(days=1))
+    assert failures() == 3  # for the clock was set back, and it would be left alone for a day
+
+
+def test_a_store_that_answers_too_little_is_one_that_fails(
+    scheduler: FakeScheduler, shaky: Shaky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = shaky.advance
+    monkeypatch.setattr(shaky, "advance", lambda *claims: advance(*claims)[1:])
+    add(scheduler)
+    scheduler.clock.advance(MINUTE)
+    assert scheduler.health()["jobstores"]["shaky"]["error"].startswith("ValueError: zip() ")
+
+
 def test_a_store_is_polled_though_nothing_is_due_before() -> None:
     store = Shaky()
     store.poll_interval = 2.5
@@ -418,6 +458,43 @@ def test_once_a_backlog_is_handed_over_too_many_instances_are_skipped_again(
     assert events == []
     scheduler.clock.advance(MINUTE)
     assert [told(event) for event in events] == [(EVENT_JOB_MAX_INSTANCES, [START + 1501 * MINUTE])]
+
+
+def test_the_rest_of_a_backlog_is_given_back_until_there_is_room(
+    scheduler: FakeScheduler, shaky: Shaky, events: list[Any]
+) -> None:
+    ran: list[str] = []
+    add(scheduler, executor="stuck", coalesce=False)
+    scheduler.add_job(
+        ran.append, IntervalTrigger(minutes=1, start_date=ONE), args=["other"], jobstore="shaky"
+    )
+    # As many as are handed over at once, and one that is due this very instant.
+    scheduler.clock.set_time(last := START + (MOST_RUN_TIMES + 1) * MINUTE)
+    scheduler.clock.advance(0)
+    now = scheduler.clock.now()
+    assert shaky.given_back == [("job", now, now + 100_000)]
+    assert ran == ["other"]
+    shaky.given_back.clear()
+    scheduler.clock.advance(MINUTE)
+    assert {each[:2] for each in shaky.given_back} == {("job", now)}
+    assert len(shaky.given_back) == 600  # once each tenth of a second
+    assert ran == ["other"] * 2  # those behind it are not held up
+    assert [told(event) for event in events if event.job_id == "job"] == []
+    shaky.given_back.clear()
+    scheduler.modify_job("job", "shaky", max_instances=2)
+    scheduler.clock.advance(1)
+    assert shaky.given_back == []
+    assert scheduler.get_job("job", "shaky").next_run_time == last + 2 * MINUTE
+
+
+def test_run_times_that_take_long_to_find_are_handed_over_a_few_at_once(
+    scheduler: FakeScheduler, shaky: Shaky
+) -> None:
+    every_minute = IntervalTrigger(minutes=1, start_date=ONE, timezone=UTC)
+    job = add(scheduler, trigger=AndTrigger([every_minute]), executor="stuck", coalesce=False)
+    scheduler.clock.set_time(START + 100 * MINUTE)
+    scheduler.clock.advance(0)
+    assert job.next_run_time == ONE + MOST_SEARCHES // MOST_STEPS * MINUTE
 
 
 def test_a_trigger_that_searches_long_gives_few_run_times_at_once() -> None:

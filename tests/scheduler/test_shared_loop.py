@@ -210,6 +210,28 @@ def test_found_runs_without_an_executor_are_settled(
     assert store.settled == ["job"]
 
 
+def test_found_runs_are_looked_after_one_by_one(
+    scheduler: FakeScheduler, store: Shared, keeping: Keeping, events: list[Any]
+) -> None:
+    """Behind those that are lost, and those that have to wait, come others."""
+    busy = add(scheduler, at_least_once=True)
+    scheduler.clock.advance(MINUTE)
+    idle = scheduler.add_job(int, "interval", hours=1, id="idle", jobstore="shared")
+    for job in (busy, idle):
+        store.hold(job)
+    now = scheduler.clock.now()
+    store.orphans += [
+        Recovered("gone", [now], None, "its scheduler is gone"),
+        Recovered("job", [now], busy, "its scheduler is gone"),
+        Recovered("idle", [now], idle, "its scheduler is gone"),
+    ]
+    scheduler.wakeup()
+    scheduler.clock.advance(0)
+    assert events == [(EVENT_JOB_LOST, "gone", "shared", ONE)]
+    assert store.delayed == ["job"]
+    assert keeping.given == [("job", [ONE]), ("idle", [ONE])]
+
+
 @pytest.mark.parametrize("repeat", [False, True])
 @pytest.mark.parametrize("elsewhere", [0, 1])
 def test_found_runs_of_too_many_instances(
@@ -278,10 +300,12 @@ def test_a_claim_whose_runs_are_all_missed_is_settled(
 
 
 def test_a_claim_without_an_executor_is_settled(
-    scheduler: FakeScheduler, store: Shared, events: list[Any]
+    scheduler: FakeScheduler, store: Shared, events: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     add(scheduler, executor="absent")
     scheduler.clock.advance(MINUTE)
+    assert 'no executor is called "absent"' in caplog.text
+    assert scheduler.health()["ok"]
     assert events == [(EVENT_JOB_ERROR, "job", "shared", ONE)]
     assert store.settled == ["job"]
 
