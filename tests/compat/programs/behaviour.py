@@ -22,20 +22,16 @@ from apscheduler.schedulers.base import STATE_PAUSED, STATE_RUNNING, STATE_STOPP
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
+from scenarios import Scenarios
 
 UTC = timezone.utc
 LATER = datetime(2090, 5, 17, 8, 30, tzinfo=UTC)
-_SCENARIOS = {}
+scenario = Scenarios()
 _BUILT_IN = (TypeError, ValueError, AttributeError, KeyError, LookupError, RuntimeError)
 
 
 def scenarios():
-    return _SCENARIOS
-
-
-def scenario(function):
-    _SCENARIOS[function.__name__] = function
-    return function
+    return scenario
 
 
 def refusal(function, *args, **kwargs):

@@ -10,19 +10,13 @@ from datetime import datetime, timedelta, timezone
 
 import django
 from django.conf import settings
+from scenarios import PATIENCE, Notes, Scenarios, listen
 
-PATIENCE = 20
 LATER = datetime(2090, 5, 17, 8, 30, tzinfo=timezone.utc)
-_SCENARIOS = {}
-_ran = []
-_arrived = threading.Condition()
+scenario = Scenarios()
+ran = Notes()
 
 urlpatterns = []
-
-
-def scenario(function):
-    _SCENARIOS[function.__name__] = function
-    return function
 
 
 def scenarios(database):
@@ -77,13 +71,11 @@ def scenarios(database):
     setup_test_environment()  # responses keep their contexts
     call_command("migrate", verbosity=0)
     urlpatterns.append(path("admin/", admin.site.urls))
-    return _SCENARIOS
+    return scenario
 
 
 def job(*args, **kwargs):
-    with _arrived:
-        _ran.append(list(args))
-        _arrived.notify_all()
+    ran.add(list(args))
     return "done"
 
 
@@ -98,13 +90,6 @@ def slow(seconds):
 _release = threading.Event()
 
 
-def ran(count):
-    with _arrived:
-        assert _arrived.wait_for(lambda: len(_ran) >= count, PATIENCE), _ran
-        found, _ran[:] = list(_ran), []
-    return found
-
-
 def make(**options):
     from apscheduler.schedulers.background import BackgroundScheduler
     from django_apscheduler.jobstores import DjangoJobStore
@@ -112,25 +97,6 @@ def make(**options):
     scheduler = BackgroundScheduler(timezone="UTC", **options)
     scheduler.add_jobstore(DjangoJobStore(), "default")
     return scheduler
-
-
-def told(scheduler, mask):
-    """Give a function that waits for so many events."""
-    heard = []
-    arrived = threading.Condition()
-
-    def hear(event):
-        with arrived:
-            heard.append(event)
-            arrived.notify_all()
-
-    def wait_for(count):
-        with arrived:
-            assert arrived.wait_for(lambda: len(heard) >= count, PATIENCE), heard
-        return heard
-
-    scheduler.add_listener(hear, mask)
-    return wait_for
 
 
 @scenario
@@ -199,7 +165,7 @@ def history():
     late = {**often, "misfire_grace_time": 1}
     scheduler.add_job(job, id="late", next_run_time=past, **late)
     # The store's own listeners were there first: when this one hears, they have written.
-    heard = told(scheduler, ends)
+    heard = listen(scheduler, ends)
     scheduler.resume()
     heard(3)
     scheduler.shutdown()
@@ -216,7 +182,7 @@ def history():
     DjangoJob.objects.all().delete()
     seen.append(DjangoJobExecution.objects.count())
     logging.disable(logging.NOTSET)
-    _ran.clear()
+    ran.clear()
     return seen
 
 
@@ -229,7 +195,7 @@ def too_many_instances():
     _release.clear()
     scheduler = make()
     scheduler.start()
-    heard = told(scheduler, EVENT_JOB_MAX_INSTANCES)
+    heard = listen(scheduler, EVENT_JOB_MAX_INSTANCES)
     scheduler.add_job(slow, "interval", args=[PATIENCE], seconds=0.3, id="slow")
     heard(1)
     scheduler.pause_job("slow")
@@ -272,7 +238,7 @@ def old_connections():
     scheduler.add_jobstore("memory", "memory")
     scheduler.start()
     scheduler.add_job(wrapped, jobstore="memory")
-    seen = [wrapped.__name__, ran(1)]
+    seen = [wrapped.__name__, ran.take(1)]
     scheduler.shutdown()
     connection.close()
     return seen
@@ -287,10 +253,10 @@ def runs_of_stored_jobs():
     scheduler.start()
     scheduler.add_job("django_app:job", "interval", seconds=0.2, id="often", args=["often"])
     scheduler.add_job("django_app:job", id="once", args=["once"])
-    found = ran(4)
+    found = ran.take(4)
     scheduler.remove_job("often")
     scheduler.shutdown()
-    _ran.clear()
+    ran.clear()
     return [found.count(["once"]), found.count(["often"]) >= 3, DjangoJob.objects.count()]
 
 
@@ -305,12 +271,12 @@ def memory_store():
     scheduler = BackgroundScheduler(timezone="UTC")
     scheduler.add_jobstore(DjangoMemoryJobStore(), "default")
     scheduler.start(paused=True)
-    heard = told(scheduler, EVENT_JOB_EXECUTED)
+    heard = listen(scheduler, EVENT_JOB_EXECUTED)
     scheduler.add_job(job, id="kept", args=[1])
     scheduler.resume()
     heard(1)
     scheduler.shutdown()
-    seen = [ran(1), [[row.job_id, row.status] for row in DjangoJobExecution.objects.all()]]
+    seen = [ran.take(1), [[row.job_id, row.status] for row in DjangoJobExecution.objects.all()]]
     DjangoJob.objects.all().delete()
     return seen
 
@@ -334,13 +300,13 @@ def admin():
     chosen = {"action": "run_selected_jobs", "_selected_action": ["j1", "j3"]}
     page = client.post(jobs, chosen, follow=True)
     seen += [page.status_code, sorted(str(each) for each in page.context["messages"])]
-    seen.append(sorted(ran(2)))
+    seen.append(sorted(ran.take(2)))
     rows = DjangoJobExecution.objects.order_by("job_id")
     seen.append([[row.job_id, row.status] for row in rows])
     page = client.get(f"/admin/django_apscheduler/{executions}/")
     seen += [page.status_code, b"Executed" in page.content]
     page = client.post(jobs, chosen, follow=True)  # its memory store was emptied
-    seen += [sorted(str(each) for each in page.context["messages"]), sorted(ran(2))]
+    seen += [sorted(str(each) for each in page.context["messages"]), sorted(ran.take(2))]
     seen.append([each.id for each in scheduler.get_jobs()])
     scheduler.remove_all_jobs()
     seen.append(DjangoJob.objects.count())

@@ -63,7 +63,7 @@ def _forget_function(job_id):
 def find():
     scheduler = django_app.make()
     scheduler.start()
-    ran = django_app.ran(1)
+    ran = django_app.ran.take(1)
     listed = _listed(scheduler)
     scheduler.shutdown()
     return {"jobs": listed, "ran": ran}

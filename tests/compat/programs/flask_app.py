@@ -2,7 +2,6 @@
 
 import base64
 import logging
-import threading
 from datetime import datetime, timezone
 
 from apscheduler.events import EVENT_JOB_EXECUTED
@@ -12,38 +11,23 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from flask import Flask, current_app
 from flask_apscheduler import STATE_PAUSED, STATE_RUNNING, STATE_STOPPED, APScheduler
 from flask_apscheduler.auth import HTTPBasicAuth
+from scenarios import Notes, Scenarios
 
-PATIENCE = 20
 LATER = "2090-05-17T08:30:00+00:00"
-_SCENARIOS = {}
-_ran = []
-_arrived = threading.Condition()
+scenario = Scenarios()
+ran = Notes()
 
 
 def scenarios():
-    return _SCENARIOS
-
-
-def scenario(function):
-    _SCENARIOS[function.__name__] = function
-    return function
+    return scenario
 
 
 def job(*args, **kwargs):
-    with _arrived:
-        _ran.append([*args, *kwargs.values()])
-        _arrived.notify_all()
+    ran.add([*args, *kwargs.values()])
 
 
 def fail():
     raise ZeroDivisionError("on purpose")
-
-
-def ran(count):
-    with _arrived:
-        assert _arrived.wait_for(lambda: len(_ran) >= count, PATIENCE), _ran
-        found, _ran[:] = list(_ran), []
-    return found
 
 
 class Site:
@@ -126,13 +110,13 @@ def decorators_and_app_context():
     heard = []
     site.scheduler.add_listener(heard.append, EVENT_JOB_EXECUTED)
     with site:
-        seen = [ran(2)[:2], site.scheduler.get_job("decorated").misfire_grace_time]
+        seen = [ran.take(2)[:2], site.scheduler.get_job("decorated").misfire_grace_time]
         site.scheduler.remove_job("decorated")
         site.scheduler.remove_listener(heard.append)
         site.scheduler.remove_all_jobs()
         seen.append(len(site.scheduler.get_jobs()))
     seen += [{event.job_id for event in heard} == {"decorated"}, decorated.__name__]
-    _ran.clear()
+    ran.clear()
     return seen
 
 
@@ -155,7 +139,7 @@ def rest_of_jobs():
             ask("POST", "/scheduler/jobs/a/pause"),
             ask("POST", "/scheduler/jobs/a/resume"),
             ask("POST", "/scheduler/jobs/a/run"),
-            ran(1),
+            ran.take(1),
             ask("POST", "/scheduler/jobs/none/run")[0],
             ask("POST", "/scheduler/jobs/none/pause")[0],
             ask("POST", "/scheduler/jobs/none/resume")[0],
@@ -164,7 +148,7 @@ def rest_of_jobs():
             ask("DELETE", "/scheduler/jobs/a")[0],
         ]
         ask("POST", "/scheduler/jobs", {"id": "now", "func": "flask_app:job", "args": ["now"]})
-        seen.append(ran(1))
+        seen.append(ran.take(1))
         every = {"id": "i", "func": "flask_app:job", "trigger": "interval", "minutes": 61}
         status, made = ask("POST", "/scheduler/jobs", {**every, "start_date": LATER})
         seen.append([status, made])
@@ -237,8 +221,8 @@ def changes():
         seen.append(str(scheduler.get_job("a").next_run_time))
         scheduler.resume_job("a")
         scheduler.run_job("a")
-        seen += [ran(1), scheduler.get_job("none")]
+        seen += [ran.take(1), scheduler.get_job("none")]
         past = datetime(2020, 1, 1, tzinfo=timezone.utc)
         scheduler.add_job("late", job, trigger="date", run_date=past, misfire_grace_time=None)
-        seen.append(ran(1))
+        seen.append(ran.take(1))
     return seen

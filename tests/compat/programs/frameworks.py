@@ -10,9 +10,8 @@ from apscheduler.schedulers.qt import QtScheduler
 from apscheduler.schedulers.tornado import TornadoScheduler
 from apscheduler.schedulers.twisted import TwistedScheduler
 from PySide6.QtCore import QCoreApplication, QTimer
+from scenarios import PATIENCE
 from twisted.internet import reactor
-
-PATIENCE = 20
 
 
 def job(what):

@@ -36,20 +36,15 @@ from apscheduler.schedulers.base import STATE_STOPPED, BaseScheduler
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.util import datetime_to_utc_timestamp, maybe_ref, utc_timestamp_to_datetime
+from scenarios import PATIENCE, Notes, Scenarios, listen
 
 UTC = timezone.utc
 LATER = datetime(2090, 5, 17, 8, 30, tzinfo=UTC)
-PATIENCE = 20
-_SCENARIOS = {}
+scenario = Scenarios()
 
 
 def scenarios():
-    return _SCENARIOS
-
-
-def scenario(function):
-    _SCENARIOS[function.__name__] = function
-    return function
+    return scenario
 
 
 # The things that strangers write.
@@ -352,24 +347,17 @@ class Reporting(BackgroundScheduler):
 
 # What they are seen to do.
 
-_ran = []
-_arrived = threading.Condition()
+_ran = Notes()
 
 
 def note(what):
-    with _arrived:
-        _ran.append(what)
-        _arrived.notify_all()
+    _ran.add(what)
     return what
 
 
 def ran(count):
     """Wait until so many runs are noted, and give them."""
-    with _arrived:
-        assert _arrived.wait_for(lambda: len(_ran) >= count, PATIENCE), _ran
-        found = sorted(_ran, key=str)
-        _ran.clear()
-    return found
+    return sorted(_ran.take(count), key=str)
 
 
 async def note_async(what):
@@ -379,24 +367,6 @@ async def note_async(what):
 
 def fail():
     raise ZeroDivisionError("on purpose")
-
-
-def listen(scheduler, mask):
-    heard = []
-    arrived = threading.Condition()
-
-    def listener(event):
-        with arrived:
-            heard.append(event)
-            arrived.notify_all()
-
-    def wait_for(count):
-        with arrived:
-            assert arrived.wait_for(lambda: len(heard) >= count, PATIENCE), heard
-        return heard
-
-    scheduler.add_listener(listener, mask)
-    return wait_for
 
 
 @scenario
