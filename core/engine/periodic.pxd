@@ -22,6 +22,7 @@ cdef class Steps:
     cpdef object next_run(self, object previous, object now, object edge)
     @cython.locals(instant=int64_t, until=int64_t)
     cpdef object latest_run(self, object first, object now, object edge)
+    cdef object _drawn(self)
 
 cdef class CalendarSchedule(Schedule):
     cdef readonly int64_t anchor, month, day, months, days, time
