@@ -106,7 +106,7 @@ class Cluster:
             env={**os.environ, "PYTHONPATH": str(_MEMBER.parent.parent)},
         )
         self.members.append(process)
-        self._wait_for(f" {process.pid} READY ", offset, 60)
+        self._wait_for(process, "READY", offset, 60)
         return process
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
@@ -143,18 +143,21 @@ class Cluster:
 
     def wait_for_runs(self, process: subprocess.Popen[bytes], seconds: float) -> None:
         """Wait until a member has started a run from now on."""
-        self._wait_for(f" {process.pid} JOB_STARTED ", self.path.stat().st_size, seconds)
+        self._wait_for(process, "JOB_STARTED", self.path.stat().st_size, seconds)
 
-    def _wait_for(self, told: str, offset: int, seconds: float) -> None:
-        """Wait until the ledger, of many megabytes, says something beyond an offset."""
+    def _wait_for(
+        self, process: subprocess.Popen[bytes], event: str, offset: int, seconds: float
+    ) -> None:
+        """Wait until the ledger, of many megabytes, has an event of a member beyond an offset."""
+        told = f" {process.pid} {event} "
         end = time.monotonic() + seconds
         with self.path.open() as file:
             while True:
                 file.seek(offset)
                 if told in file.read():
                     return
-                if time.monotonic() > end:
-                    pytest.fail(f"no{told}within {seconds} s\n{self.errors()}")
+                if time.monotonic() > end or process.poll() is not None:
+                    pytest.fail(f"no{told}within {seconds} s, or it ended\n{self.errors()}")
                 time.sleep(0.05)
 
     def errors(self) -> str:
