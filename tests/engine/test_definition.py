@@ -11,19 +11,19 @@ from array import array
 from bisect import bisect_left, bisect_right
 from calendar import monthrange
 from datetime import date, datetime, timedelta, timezone, tzinfo
-from itertools import count, islice, takewhile
+from itertools import count, islice, pairwise, takewhile
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.expressions import last_weekday, last_working, nearest_working, nth_weekday
 from support.oracle import DAY, EPOCH, SECOND, Definition, instant_of, nth_date, reached
 
 from tocsin.engine import civil
 from tocsin.engine.cron import CronSchedule
-from tocsin.engine.periodic import CalendarSchedule, IntervalSchedule
+from tocsin.engine.periodic import CalendarSchedule, IntervalSchedule, Steps
 from tocsin.engine.schedule import FireTimes, Schedule
 from tocsin.engine.zone import Zone, zone_of
 
@@ -510,12 +510,51 @@ def test_an_interval_is_a_list(first: int, step: int, last: int | None) -> None:
         assert schedule.previous(last + 100) == (right[-1] if right else None)
 
 
+class Bare(Steps):
+    """What has steps, and nothing else."""
+
+    __slots__ = ()
+
+
 @given(
-    first=st.none() | st.integers(0, 9 * DAY),
-    last=st.none() | st.integers(0, 9 * DAY),
-    limit=st.none() | st.integers(-1, 9),
-    window=st.tuples(st.integers(-1, 9 * DAY), st.none() | st.integers(-1, 9 * DAY)),
+    first=st.integers(-20, 20),
+    step=st.integers(1, 7),
+    last=st.none() | st.integers(-20, 40),
+    shift=st.integers(0, 6),
+    now=st.integers(-30, 60),
 )
+def test_steps_go_on_from_the_run_before(
+    first: int, step: int, last: int | None, shift: int, now: int
+) -> None:
+    """From where they were begun, in step with the first or not."""
+    trigger, edge = Bare(), Schedule(UTC)
+    trigger._first, trigger._step, trigger._jitter = first, step, None
+    trigger._last = FOREVER if last is None else last
+    until = 100 if last is None else last
+    grid = range(first, until + 1, step)
+    assert trigger.next_run(None, now, edge) == next((n for n in grid if n >= now), None)
+    begun = first + shift
+    steps = range(begun, until + 1, step)
+    for one, following in pairwise([*steps, None]):
+        if one is not None and (following is not None or last is not None):
+            assert trigger.next_run(one, now, edge) == following
+    latest = max((n for n in steps if n <= now), default=begun)
+    assert trigger.latest_run(begun, now, edge) == latest
+
+
+#: Seconds from 1970 on, at a midnight or beside it.
+AT_MIDNIGHT = st.builds(lambda day, past: day * DAY + past, st.integers(0, 9), st.integers(-1, 1))
+
+
+@given(
+    first=st.none() | AT_MIDNIGHT,
+    last=st.none() | AT_MIDNIGHT,
+    limit=st.none() | st.integers(-1, 9),
+    window=st.tuples(AT_MIDNIGHT, st.none() | AT_MIDNIGHT),
+)
+@example(first=None, last=None, limit=2, window=(0, None))
+@example(first=None, last=None, limit=1, window=(-1, 3 * DAY))
+@example(first=None, last=None, limit=0, window=(0, 3 * DAY))
 def test_fire_times_are_within_bounds_and_limit(
     first: int | None, last: int | None, limit: int | None, window: tuple[int, int | None]
 ) -> None:
@@ -525,7 +564,7 @@ def test_fire_times_are_within_bounds_and_limit(
     assert low is not None
     right = [
         midnight(date(1970, 1, 1)) + n * DAY * SECOND
-        for n in range(-2, 20)
+        for n in range(-2, 24)
         if (first is None or n * DAY >= first)
         and (last is None or n * DAY <= last)
         and n * DAY * SECOND > low
