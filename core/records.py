@@ -254,20 +254,24 @@ def put_together(
     job._next_run = next_run
     if type(next_run) is not int or next_run not in _CERTAIN:
         _check_next_run(job)
-    if args or kwargs:
-        values = [
+    if not args and not kwargs:
+        job._target = func
+        return job
+    values = tuple(
+        [
             each if is_plain(each) else form.read_argument(job_id, n, each)
             for n, each in enumerate(args)
         ]
+    )
+    named: Mapping[str, Any] = NO_KWARGS
+    if kwargs:
         named = {
             checked_text(key, "a name of kwargs"): each
             if is_plain(each)
             else form.read_argument(job_id, key, each)
             for key, each in kwargs.items()
         }
-        job._target = (func, tuple(values), named or NO_KWARGS)
-    else:
-        job._target = func
+    job._target = (func, values, named)
     return job
 
 

@@ -512,7 +512,7 @@ class SharedJobStore(BaseJobStore):
         except Exception as error:  # the import of a module may raise anything
             self._unreadable(job_id, error)
             return None
-        if _are_constant(args) and _are_constant(kwargs.values()):
+        if _are_constant(args) and not (kwargs and not _are_constant(kwargs.values())):
             while len(self._read) >= _KEPT:
                 with suppress(KeyError, RuntimeError, StopIteration):
                     del self._read[next(iter(self._read))]

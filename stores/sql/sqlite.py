@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from select import select as wait
 from socket import socket
 from sqlite3 import sqlite_version_info
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -16,10 +18,12 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     bindparam,
+    column,
     delete,
     insert,
     literal_column,
     select,
+    table,
     update,
 )
 from sqlalchemy.dialects import sqlite
@@ -28,12 +32,16 @@ from sqlalchemy.exc import DBAPIError
 
 from tocsin.claims import Claim
 from tocsin.stores.rows import Advance, ClaimedRow, Row
-from tocsin.stores.sql.database import CHUNK, Database, Refused, chunks
+from tocsin.stores.sql.database import Database, Refused
 from tocsin.stores.sql.schema import Tables
 
 __all__ = ["SQLite"]
 
 _OLDEST = (3, 24)
+#: The first version with UPDATE FROM.
+_WITH_FROM = (3, 33)
+#: So many rows are written at once; SQLite may take no more than 999 values.
+_BLOCK = 50
 #: So often, in seconds, it is looked whether others have changed something.
 _LOOK = 0.1
 #: What is kept of a database in memory by a connection that claims, in KiB, which SQLite has below
@@ -53,6 +61,41 @@ def _text(statement: Any, *names: str) -> str:
     return str(compiled)
 
 
+class _ForRows(NamedTuple):
+    """What is executed for each row, and what for `_BLOCK` of them at once.
+
+    That takes half as long, but has to be one text: reading another one takes as long again.
+    """
+
+    one: str
+    block: str | None
+
+
+def _marks(count: int) -> str:
+    return f"({', '.join('?' * count)})"
+
+
+def _inserting(statement: Any, *names: str) -> _ForRows:
+    """Make what inserts rows."""
+    one = _text(statement, *names)
+    marks = _marks(len(names))
+    return _ForRows(one, one.replace(marks, ",".join([marks] * _BLOCK)))
+
+
+def _updating(names: Sequence[str], change: Callable[[Any], Any]) -> _ForRows:
+    """Make what updates rows: ``change`` does it by columns, or values, of these names."""
+    values = SimpleNamespace(**{name: bindparam(f"of_{name}") for name in names})
+    one = _text(change(values), *(f"of_{name}" for name in names))
+    if sqlite_version_info < _WITH_FROM:
+        return _ForRows(one, None)
+    # As SQLite calls the columns of VALUES. (Of what begins with WITH the driver counts no rows.)
+    columns: list[Any] = [column(f"column{place}") for place in range(1, len(names) + 1)]
+    given = table("given", *columns)
+    text = _text(change(SimpleNamespace(**dict(zip(names, given.c, strict=True)))))
+    rows = ",".join([_marks(len(names))] * _BLOCK)
+    return _ForRows(one, text.replace(" FROM given ", f" FROM (VALUES {rows}) AS given "))
+
+
 class SQLite(Database):
     """Each transaction begins with the lock of the writer, so that none has to be undone."""
 
@@ -62,7 +105,7 @@ class SQLite(Database):
         super().__init__(tables, True)
         jobs, runs, _, _ = tables
         me: BindParameter[str] = bindparam("me")
-        place: ColumnElement[int] = literal_column("rowid", BigInteger)
+        place: ColumnElement[int] = column("rowid", BigInteger, _selectable=jobs)
         self.look = _text(self.select_earliest.limit(None)) + " LIMIT 1"
         due = (
             select(
@@ -74,24 +117,28 @@ class SQLite(Database):
             .order_by(jobs.c.due_at)
         )
         self.select_due = _text(due, "me", "now") + " LIMIT ?"
-        later: BindParameter[int] = bindparam("instant", type_=BigInteger)
-        # With room for marks: one statement for all rows takes half as long as one for each.
-        self.claim_rows = _text(
-            update(jobs)
-            .where(place.op("IN")(literal_column("({places})")))
-            .values(due_at=later, fence=jobs.c.fence + _ONE),
-            "instant",
+        self.claim_rows = _updating(
+            ("due", "place"),
+            lambda row: (
+                update(jobs)
+                .where(place == row.place)
+                .values(due_at=row.due, fence=jobs.c.fence + _ONE)
+            ),
         )
         self.look_for_member = _text(self.select_member, "me")
-        row = (jobs.c.id == bindparam("of_job"), jobs.c.fence == bindparam("known"))
-        self.advance_row = _text(
-            update(jobs)
-            .where(*row)
-            .values(next_run=later, due_at=later, fence=jobs.c.fence + _ONE),
-            *("instant", "instant", "of_job", "known"),
+        self.advance_rows = _updating(
+            ("next", "due", "of", "fence"),
+            lambda row: (
+                update(jobs)
+                .where(jobs.c.id == row.of, jobs.c.fence == row.fence)
+                .values(next_run=row.next, due_at=row.due, fence=jobs.c.fence + _ONE)
+            ),
         )
-        self.end_row = _text(delete(jobs).where(*row), "of_job", "known")
-        self.insert_run = _text(insert(runs), "job_id", "run_time", "member", "fence", "record")
+        row = (jobs.c.id == bindparam("of_job"), jobs.c.fence == bindparam("known"))
+        self.end_row = _ForRows(_text(delete(jobs).where(*row), "of_job", "known"), None)
+        self.insert_runs = _inserting(
+            insert(runs), "job_id", "run_time", "member", "fence", "record"
+        )
         self.delete_run = _text(
             delete(runs).where(
                 runs.c.job_id == bindparam("of_job"),
@@ -140,6 +187,19 @@ class SQLite(Database):
                 None, None, error, base, hide_parameters=True, dialect=dialect
             ) from error
 
+    def _run_rows(self, connection: Connection, statement: _ForRows, rows: Sequence[Any]) -> int:
+        """Execute a statement for rows of values; give how many rows of the table it changed."""
+        full = 0 if statement.block is None else len(rows) - len(rows) % _BLOCK
+        changed = 0
+        if statement.block is not None and full:
+            blocks = [
+                tuple(chain.from_iterable(rows[at : at + _BLOCK])) for at in range(0, full, _BLOCK)
+            ]
+            changed += self._run(connection, statement.block, blocks, many=True).rowcount
+        if full < len(rows):
+            changed += self._run(connection, statement.one, rows[full:], many=True).rowcount
+        return changed
+
     def check(self, connection: Connection) -> None:
         if sqlite_version_info < _OLDEST:
             version, oldest = (".".join(map(str, each)) for each in (sqlite_version_info, _OLDEST))
@@ -170,10 +230,8 @@ class SQLite(Database):
             return present, []
         with self.lazily(connection):
             found = self._run(connection, self.select_due, (member, present, limit)).fetchall()
-            for places in chunks([row[-1] for row in found], CHUNK):
-                marks = ",".join("?" * len(places))
-                statement = self.claim_rows.replace("{places}", marks)
-                self._run(connection, statement, (present + lease, *places))
+            until = present + lease
+            self._run_rows(connection, self.claim_rows, [(until, row[-1]) for row in found])
         return present, [ClaimedRow._make(row[:-1]) for row in found]
 
     @contextmanager
@@ -216,8 +274,8 @@ class SQLite(Database):
     def advance_held(self, connection: Connection, member: str, entries: Sequence[Advance]) -> None:
         if self._run(connection, self.look_for_member, (member,)).fetchone() is None:
             raise Refused
-        on = []
-        ended = []
+        on: list[Any] = []
+        ended: list[Any] = []
         begun: list[Any] = []
         for job_id, fence, next_run, times, record in entries:
             if next_run is None:
@@ -225,10 +283,10 @@ class SQLite(Database):
             else:
                 on.append((next_run, next_run, job_id, fence))
             begun.extend((job_id, at, member, fence, record) for at in times)
-        for statement, rows in ((self.advance_row, on), (self.end_row, ended)):
-            if rows and self._run(connection, statement, rows, many=True).rowcount != len(rows):
+        for statement, rows in ((self.advance_rows, on), (self.end_row, ended)):
+            if self._run_rows(connection, statement, rows) != len(rows):
                 raise Refused
-        self._run(connection, self.insert_run, begun, many=True)
+        self._run_rows(connection, self.insert_runs, begun)
 
     def settle(self, connection: Connection, member: str, claims: Sequence[Claim]) -> list[bool]:
         with self.lazily(connection):

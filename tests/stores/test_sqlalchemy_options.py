@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore as PeerStore
-from sqlalchemy import MetaData, create_engine, event, inspect, text, update
+from sqlalchemy import MetaData, create_engine, event, inspect, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 from support.servers import PostgreSQL
@@ -438,6 +438,36 @@ def test_a_lock_of_sqlite_ends_in_an_error_of_sqlalchemy(
             for name in ("synchronous", "cache_size")
         }
     assert levels == {"synchronous": 2, "cache_size": -8192}
+
+
+@pytest.mark.parametrize("oldest", [(3, 33), (99, 0)], ids=["blocks", "each row"])
+def test_rows_of_sqlite_are_written_in_blocks(
+    oldest: tuple[int, int],
+    url: str,
+    opened: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tocsin.stores.sql.sqlite._WITH_FROM", oldest)
+    store = opened(url)
+    store.add_jobs([job(store, f"{n:03}", -1000.0 + n) for n in range(120)], False)
+    claimed = store.claim(now(store), 1000)
+    assert [each.id for each in claimed] == [f"{n:03}" for n in range(120)]
+    assert store.claim(now(store), 1000) == []
+    store.modify_job("007", {"_next_run": now(store) + 60_000_000})
+    store.remove_job("100")
+    due = [each._next_run for each in claimed]
+    later = [None if n == 55 else due[n] + 1_000_000_000_000 + n for n in range(120)]
+    held = store.advance(list(zip(claimed, due, later, strict=True)))
+    assert [n for n in range(120) if not held[n]] == [7, 100]
+    stored = {each.id: each._next_run for each in store.get_all_jobs()}
+    assert stored.keys() == {f"{n:03}" for n in range(120) if n not in (55, 100)}
+    assert all(stored[f"{n:03}"] == later[n] for n in range(120) if n not in (7, 55, 100))
+    with store._engine.connect() as connection:
+        runs = connection.execute(select(store.tables.runs)).all()
+    assert sorted((run.job_id, run.run_time) for run in runs) == [
+        (f"{n:03}", due[n]) for n in range(120) if held[n]
+    ]
+    assert store._settle(store._member, [each._handle for each in claimed]) == held
 
 
 def test_the_other_driver_of_postgresql(postgresql: Any, opened: Callable[..., Any]) -> None:
