@@ -289,6 +289,36 @@ def test_a_stopped_scheduler_starts_again(
     recorder.wait(EVENT_JOB_EXECUTED, 1, fresh.id)
 
 
+class SlowStore(MemoryJobStore):
+    """A store whose claims wait until they are let go on."""
+
+    blocking = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.claiming, self.go_on = threading.Event(), threading.Event()
+
+    def claim(self, now: int, limit: int) -> Any:
+        self.claiming.set()
+        assert self.go_on.wait(PATIENCE), "nobody could let it go on"
+        return super().claim(now, limit)
+
+
+def test_a_store_that_waits_stops_neither_loop_nor_job(
+    harness: Harness, make: Callable[..., BaseScheduler]
+) -> None:
+    store = SlowStore()
+    scheduler = make(jobstores={"default": store})
+    harness.start(scheduler)
+    job = scheduler.add_job(give, args=["result"])
+    assert store.claiming.wait(PATIENCE)
+    if isinstance(harness, LoopHarness):
+        assert harness.call(lambda: "alive") == "alive"
+    store.go_on.set()
+    (event,) = scheduler.recorder.wait(EVENT_JOB_EXECUTED, job_id=job.id)  # type: ignore[attr-defined]
+    assert event.retval == "result"
+
+
 def test_a_wake_up_that_comes_after_the_end_starts_nothing(
     harness: Harness, make: Callable[..., BaseScheduler]
 ) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from PySide6.QtCore import QCoreApplication, QEventLoop, Qt
+from support.programs import python
 from support.schedulers import PATIENCE, QtHarness, Recorder
 
 from tocsin.adapters import BackgroundScheduler, QtExecutor, QtScheduler
@@ -24,7 +25,6 @@ from tocsin.events import (
     EVENT_JOB_STARTED,
     EVENT_SCHEDULER_SHUTDOWN,
 )
-from tocsin.stores.memory import MemoryJobStore
 
 ROOT = Path(__file__).parents[2]
 
@@ -188,33 +188,6 @@ def test_a_dialog_in_a_job_stops_no_other_job(
     assert recorder.wait(EVENT_JOB_EXECUTED, job_id="dialog")[0].retval == "closed"
 
 
-def test_a_blocking_store_does_not_stop_the_loop(harness: QtHarness) -> None:
-    class SlowStore(MemoryJobStore):
-        blocking = True
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.claiming, self.release = threading.Event(), threading.Event()
-
-        def claim(self, now: int, limit: int) -> Any:
-            self.claiming.set()
-            assert self.release.wait(PATIENCE)
-            return super().claim(now, limit)
-
-    store = SlowStore()
-    scheduler = harness.make(jobstores={"default": store})
-    recorder = Recorder()
-    scheduler.add_listener(recorder)
-    harness.start(scheduler)
-    job = scheduler.add_job(where, executor="gui")
-    assert store.claiming.wait(PATIENCE)
-    assert harness.call(lambda: "alive") == "alive"
-    store.release.set()
-    (event,) = recorder.wait(EVENT_JOB_EXECUTED, job_id=job.id)
-    assert event.retval == harness.thread.ident
-    scheduler.shutdown()
-
-
 def test_shutdown_in_qts_thread_runs_what_is_queued_for_it(
     harness: QtHarness, scheduler: QtScheduler, recorder: Recorder
 ) -> None:
@@ -358,14 +331,7 @@ OFFSCREEN = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
 
 
 def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", script, *arguments],
-        env=OFFSCREEN,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return python("-c", script, *arguments, env=OFFSCREEN)
 
 
 @pytest.mark.parametrize("binding", ["PySide6", "PyQt6"])

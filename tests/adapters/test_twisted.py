@@ -15,6 +15,7 @@ from functools import partial, wraps
 from typing import Any
 
 import pytest
+from support.programs import python
 from support.schedulers import PATIENCE, Recorder, TwistedHarness
 from twisted.application.service import Application, IService, MultiService
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, succeed
@@ -41,7 +42,6 @@ from tocsin.events import (
     EVENT_JOB_STARTED,
     EVENT_SCHEDULER_SHUTDOWN,
 )
-from tocsin.stores.memory import MemoryJobStore
 
 HOUR = 3600
 
@@ -531,33 +531,6 @@ def test_a_reactor_that_stops_waits_no_longer_than_stop_timeout(harness: Twisted
     harness.reactor.stop = lambda: None
 
 
-def test_a_blocking_store_does_not_stop_the_reactor(harness: TwistedHarness) -> None:
-    class SlowStore(MemoryJobStore):
-        blocking = True
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.claiming, self.release = threading.Event(), threading.Event()
-
-        def claim(self, now: int, limit: int) -> Any:
-            self.claiming.set()
-            assert self.release.wait(PATIENCE)
-            return super().claim(now, limit)
-
-    store = SlowStore()
-    scheduler = harness.make(jobstores={"default": store})
-    recorder = Recorder()
-    scheduler.add_listener(recorder)
-    harness.start(scheduler)
-    job = scheduler.add_job(where, executor="reactor")
-    assert store.claiming.wait(PATIENCE)
-    assert blockingCallFromThread(harness.reactor, lambda: "alive") == "alive"
-    store.release.set()
-    (event,) = recorder.wait(EVENT_JOB_EXECUTED, job_id=job.id)
-    assert event.retval == harness.thread.ident
-    harness.stop(scheduler)
-
-
 # Misuse.
 
 
@@ -589,7 +562,7 @@ def test_without_twisted_the_error_names_the_extra() -> None:
         "sys.modules['twisted.application'] = None\n"
         "from tocsin.adapters import TwistedScheduler"
     )
-    done = run_python(script)
+    done = python("-c", script)
     assert done.returncode == 1
     assert "needs Twisted: pip install tocsin[twisted]" in done.stderr
 
@@ -708,16 +681,6 @@ assert threading.enumerate() == [threading.main_thread()]
 """
 
 
-def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", script, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
@@ -728,7 +691,7 @@ def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]
     ],
 )
 def test_every_reactor(name: str, kind: str) -> None:
-    done = run_python(PROGRAM, name, "stop")
+    done = python("-c", PROGRAM, name, "stop")
     assert (done.returncode, done.stderr) == (0, "")
     ended = [("coroutine", True), ("long", "whole"), ("plain", False), ("reactor", True)]
     assert done.stdout.splitlines() == ["long", "shut down", f"{kind} {ended}"]
