@@ -33,6 +33,7 @@ from tocsin.stores.mongodb_documents import (
 )
 from tocsin.stores.options import SHARED_OPTIONS, take_shared
 from tocsin.stores.rows import (
+    PAUSES,
     Advance,
     ClaimedRow,
     OrphanedRuns,
@@ -75,8 +76,6 @@ _VERSION = 1
 #: What servers from 4.2 on say of themselves.
 _OLDEST_WIRE = 8
 _SECOND = 1_000_000
-#: Pauses, in seconds, between the attempts of a call that can be made again.
-_PAUSES = (0.05, 0.2, 0.8)
 #: So often jobs are added anew that others have added or removed meanwhile.
 _MOST_TRIES = 20
 #: How long the server keeps a change stream waiting, in milliseconds.
@@ -250,7 +249,7 @@ class MongoDBJobStore(DocumentJobStore):
 
     def _again(self, work: Callable[[], _Result]) -> _Result:
         """Do what may be done twice, a few times if the connection breaks."""
-        for pause in _PAUSES:
+        for pause in PAUSES:
             try:
                 return work()
             except ServerSelectionTimeoutError:  # which was tried for long enough

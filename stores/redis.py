@@ -18,7 +18,16 @@ from tocsin.errors import ConflictingIdError, suggestion
 from tocsin.stores import redis_scripts as scripts
 from tocsin.stores.options import SHARED_OPTIONS, take_shared
 from tocsin.stores.redis_scripts import Script
-from tocsin.stores.rows import Advance, ClaimedRow, OrphanedRuns, Row, RowJobStore
+from tocsin.stores.rows import (
+    PAUSES,
+    Advance,
+    ClaimedRow,
+    NotRun,
+    OrphanedRuns,
+    Row,
+    RowJobStore,
+    by_next_run,
+)
 
 try:
     from redis import Redis, RedisCluster, exceptions
@@ -34,8 +43,6 @@ __all__ = ["RedisJobStore"]
 #: The version of what is stored.
 _VERSION = 1
 _OLDEST_SERVER = (6,)
-#: Pauses, in seconds, between the attempts of a call that can be made again.
-_PAUSES = (0.05, 0.2, 0.8)
 #: So many rows are read at once when all are listed.
 _PAGE = 500
 #: The most rows that one step adds: what the server has to hold in memory, and to be busy with.
@@ -211,11 +218,11 @@ class RedisJobStore(RowJobStore):
         )
 
     def _again(self, work: Callable[[], Any], again: bool = True) -> Any:
-        for pause in _PAUSES:
+        for pause in PAUSES:
             try:
                 return work()
             except (
-                _NotRun,
+                NotRun,
                 exceptions.ReadOnlyError,
                 exceptions.BusyLoadingError,
                 exceptions.MovedError,
@@ -229,7 +236,7 @@ class RedisJobStore(RowJobStore):
             time.sleep(pause)
         try:
             return work()
-        except _NotRun as error:
+        except NotRun as error:
             raise error.reason from None
 
     def _run(self, script: Script, values: Sequence[Any], replicas: int) -> Any:
@@ -237,7 +244,7 @@ class RedisJobStore(RowJobStore):
         try:
             connection = pool.get_connection()
         except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
-            raise _NotRun(error) from error
+            raise NotRun(error) from error
         try:
             arguments = (len(self._keys), *self._keys, *values)
             try:
@@ -348,7 +355,7 @@ class RedisJobStore(RowJobStore):
             rows.update((job_id, _row(job_id, state, record)) for job_id, state, record in found)
             if cursor == "0":
                 break
-        return sorted(rows.values(), key=_order)
+        return sorted(rows.values(), key=by_next_run)
 
     def _insert(self, rows: Sequence[Row], replace: bool) -> list[bool]:
         if len(rows) > _MOST_ROWS:
@@ -456,14 +463,6 @@ class RedisJobStore(RowJobStore):
     def _hand_back(self, member: str, taken: Sequence[OrphanedRuns]) -> None:
         packed = _packed([(runs.id, _number_text(runs.fence), runs.member) for runs in taken])
         self._call(scripts.HAND_BACK, member, packed, again=True)
-
-
-class _NotRun(Exception):
-    """The server could not be reached, so that nothing was run there."""
-
-    def __init__(self, reason: Exception) -> None:
-        super().__init__(str(reason))
-        self.reason = reason
 
 
 class _Unreplicated(exceptions.RedisError):
@@ -583,10 +582,6 @@ def _row(job_id: str, state: str | bytes | None, record: str | bytes | None) -> 
         return Row(job_id, int(due) if due else None, int(version), _text(record or ""))
     except ValueError:
         return Row(job_id, None, 0, _text(record or ""))
-
-
-def _order(row: Row) -> tuple[bool, int, str]:
-    return row.next_run is None, row.next_run or 0, row.id
 
 
 def _instant(instant: int | None) -> str:

@@ -16,8 +16,10 @@ from tocsin.stores.documents import DocumentJobStore, claimed_row
 from tocsin.stores.options import SHARED_OPTIONS, take_shared
 from tocsin.stores.rethinkdb_queries import Queries, key_of, next_of, r
 from tocsin.stores.rows import (
+    PAUSES,
     Advance,
     ClaimedRow,
+    NotRun,
     OrphanedRuns,
     Row,
     by_next_run,
@@ -41,8 +43,6 @@ __all__ = ["RethinkDBJobStore"]
 
 #: The version of what is stored.
 _VERSION = 1
-#: Pauses, in seconds, between the attempts of a call that can be made again.
-_PAUSES = (0.05, 0.2, 0.8)
 #: So many documents are written at once.
 _BATCH = 1000
 _CONNECTION = ("host", "port", "user", "password", "auth_key", "timeout", "ssl", "url")
@@ -176,7 +176,7 @@ class RethinkDBJobStore(DocumentJobStore):
         except ReqlAuthError:
             raise
         except (ReqlDriverError, OSError) as error:
-            raise _NotRun(error) from error
+            raise NotRun(error) from error
 
     def _run(self, query: Any, again: bool = False) -> Any:
         """Run a query.
@@ -184,10 +184,10 @@ class RethinkDBJobStore(DocumentJobStore):
         It is tried a few times when it is known that it was not run before, or with ``again``,
         for what may be run twice. What is doubtful raises.
         """
-        for pause in _PAUSES:
+        for pause in PAUSES:
             try:
                 return self._run_once(query)
-            except (_NotRun, ReqlOpFailedError):
+            except (NotRun, ReqlOpFailedError):
                 pass
             except (ReqlDriverError, ReqlTimeoutError, ReqlAvailabilityError, OSError) as error:
                 if not again or isinstance(error, ReqlAuthError):
@@ -195,7 +195,7 @@ class RethinkDBJobStore(DocumentJobStore):
             time.sleep(pause)
         try:
             return self._run_once(query)
-        except _NotRun as error:
+        except NotRun as error:
             raise error.reason from None
 
     def _run_once(self, query: Any) -> Any:
@@ -205,7 +205,7 @@ class RethinkDBJobStore(DocumentJobStore):
                     try:
                         self._lent.reconnect(noreply_wait=False)
                     except (ReqlDriverError, OSError) as error:
-                        raise _NotRun(error) from error
+                        raise NotRun(error) from error
                 return _whole(query.run(self._lent))
         with self._lock:
             connection = self._idle.pop() if self._idle else None
@@ -407,14 +407,6 @@ class RethinkDBJobStore(DocumentJobStore):
             entry = {"fence": runs.fence, "member": runs.member}
             gone.setdefault(key_of(runs.id), []).append(entry)
         self._run(self._queries.hand_back(member, gone), again=True)
-
-
-class _NotRun(Exception):
-    """The server could not be reached, so that nothing was run there."""
-
-    def __init__(self, reason: Exception) -> None:
-        super().__init__(str(reason))
-        self.reason = reason
 
 
 def _whole(answer: Any) -> Any:

@@ -16,8 +16,18 @@ __all__ = ["Advance", "ClaimedRow", "OrphanedRuns", "Row", "RowJobStore"]
 
 #: So often a change is tried again that others were quicker with. Each time one of them got on.
 _MOST_TRIES = 100
+#: Pauses, in seconds, between the attempts of a call that can be made again.
+PAUSES = (0.05, 0.2, 0.8)
 #: How long we wait for those who are claiming what is due.
 _PAUSE = 10_000
+
+
+class NotRun(Exception):
+    """There was no connection, so that nothing was run on the server."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 class Row(NamedTuple):

@@ -16,7 +16,7 @@ from tocsin.callables import maybe_ref
 from tocsin.claims import Claim
 from tocsin.errors import suggestion
 from tocsin.stores.options import SHARED_OPTIONS
-from tocsin.stores.rows import Advance, ClaimedRow, OrphanedRuns, Row, RowJobStore
+from tocsin.stores.rows import PAUSES, Advance, ClaimedRow, NotRun, OrphanedRuns, Row, RowJobStore
 from tocsin.stores.shared import elapsed
 
 try:
@@ -38,8 +38,6 @@ from tocsin.stores.sql.sqlite import SQLite
 
 __all__ = ["SQLAlchemyJobStore"]
 
-#: Pauses, in seconds, between the attempts of a call that can be made again.
-_PAUSES = (0.05, 0.2, 0.8)
 #: A connection that was idle for so many seconds is tried before it is used for what can't be
 #: done twice.
 _IDLE = 1.0
@@ -220,10 +218,10 @@ class SQLAlchemyJobStore(RowJobStore):
         It is tried a few times when it is known that it was not taken, or with ``again``, for
         steps that may be taken twice. What is doubtful raises.
         """
-        for pause in _PAUSES:
+        for pause in PAUSES:
             try:
                 return self._attempt(step, values, again)
-            except _NotDone:
+            except NotRun:
                 pass
             except DBAPIError as error:
                 lost = again and error.connection_invalidated
@@ -232,7 +230,7 @@ class SQLAlchemyJobStore(RowJobStore):
             time.sleep(pause * random.uniform(0.5, 1.5))
         try:
             return self._attempt(step, values, again)
-        except _NotDone as error:
+        except NotRun as error:
             raise error.reason from None
 
     def _attempt(self, step: Callable[..., _Result], values: Sequence[Any], again: bool) -> _Result:
@@ -240,14 +238,14 @@ class SQLAlchemyJobStore(RowJobStore):
             try:
                 connection = self._engine.connect()
             except DBAPIError as error:
-                raise _NotDone(error) from error
+                raise NotRun(error) from error
             with connection:
                 idle = elapsed() - connection.info.get("tocsin_used", 0)
                 if not again and idle > _IDLE:
                     try:
                         connection.exec_driver_sql("SELECT 1")
                     except DBAPIError as error:
-                        raise _NotDone(error) from error
+                        raise NotRun(error) from error
                 result = step(connection, *values)
                 connection.info["tocsin_used"] = elapsed()
                 return result
@@ -359,14 +357,6 @@ class SQLAlchemyJobStore(RowJobStore):
 
     def _hand_back(self, member: str, taken: Sequence[OrphanedRuns]) -> None:
         self._call(self._database.give_back, member, taken, again=True)
-
-
-class _NotDone(Exception):
-    """A step was not taken, for there was no connection."""
-
-    def __init__(self, reason: DBAPIError) -> None:
-        super().__init__(str(reason))
-        self.reason = reason
 
 
 def _next_run(row: ClaimedRow) -> int:
