@@ -58,7 +58,7 @@ class HeapAndList(RuleBasedStateMachine):
     @rule(instant=INSTANTS)
     def rearm(self, instant: int) -> None:
         if not self.rows:
-            with pytest.raises(IndexError, match="the heap is empty"):
+            with pytest.raises(IndexError, match=r"^the heap is empty$"):
                 self.heap.rearm(instant)
             return
         row = min(self.rows)
@@ -87,6 +87,8 @@ class HeapAndList(RuleBasedStateMachine):
                 self.heap.remove(handle)
             with pytest.raises(KeyError):
                 self.heap.rekey(handle, 0)
+            with pytest.raises(KeyError):
+                self.heap.when(handle)
 
     @rule()
     def clear(self) -> None:
@@ -101,6 +103,7 @@ class HeapAndList(RuleBasedStateMachine):
     @invariant()
     def agree(self) -> None:
         self.heap._check()
+        assert [self.heap.when(row[2]) for row in self.rows] == [row[0] for row in self.rows]
         ordered = [(row[0], row[3]) for row in sorted(self.rows)]
         assert list(self.heap) == ordered
         assert len(self.heap) == len(ordered)
