@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from tocsin.adapters.callback import CallbackScheduler
 from tocsin.adapters.pools import ThreadPoolExecutor
 from tocsin.callables import maybe_ref, runs_coroutine
-from tocsin.executors import BaseExecutor
+from tocsin.executors import BaseExecutor, moment_of
 from tocsin.scheduler import STATE_STOPPED
 
 if TYPE_CHECKING:
@@ -183,8 +183,31 @@ class AsyncIOExecutor(ThreadPoolExecutor):
         self._eventloop = loop
         super().start(scheduler, alias)
 
+    def submit_jobs(
+        self,
+        runs: Iterable[tuple[Job, Sequence[int]]],
+        refused: Callable[[Job, Sequence[int], Exception], object],
+    ) -> None:
+        """Submit many jobs; see `BaseExecutor.submit_jobs`."""
+        if running_loop() is self._eventloop:
+            self._submit_here(runs, refused, self._begin)
+        else:
+            super().submit_jobs(runs, refused)
+
+    def _begin(self, job: Job, times: Sequence[int], watched: bool) -> bool:
+        """Begin a run, on the loop; it releases itself."""
+        if self._is_for_loop(job.func):
+            self._spawn(job, times)
+        else:
+            self._do_submit_job(job, [job.moment(each) for each in times])
+        return False
+
+    def _is_for_loop(self, func: Callable[..., Any]) -> bool:
+        """Tell whether a function gives a coroutine."""
+        return runs_coroutine(func)
+
     def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
-        if runs_coroutine(job.func):
+        if self._is_for_loop(job.func):
             self._on_loop(self._spawn, job, run_times)
         else:
             super()._do_submit_job(job, run_times)
@@ -200,7 +223,7 @@ class AsyncIOExecutor(ThreadPoolExecutor):
         else:
             self._eventloop.call_soon_threadsafe(function, job, run_times)
 
-    def _spawn(self, job: Job, run_times: Sequence[datetime]) -> None:
+    def _spawn(self, job: Job, run_times: Sequence[datetime | int]) -> None:
         left = iter(run_times)
         runs = self.run_async(job, left)
         if sys.version_info >= (3, 12) and self._eventloop.get_task_factory() is None:
@@ -217,13 +240,13 @@ class AsyncIOExecutor(ThreadPoolExecutor):
     def _ended(
         self,
         job: Job,
-        run_times: Sequence[datetime],
-        left: Iterator[datetime],
+        run_times: Sequence[datetime | int],
+        left: Iterator[datetime | int],
         task: asyncio.Future[None],
     ) -> None:
         """Report the runs of a task that was cancelled before it came to them."""
         self._tasks.discard(task)
-        lost = list(left)
+        lost = [moment_of(job, each) for each in left]
         error = asyncio.CancelledError("the task was cancelled")
         if len(lost) == len(run_times):  # it never began, so it did not release either
             self.drop(job, lost, error)

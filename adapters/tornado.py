@@ -85,13 +85,16 @@ class TornadoExecutor(AsyncIOExecutor):
         # What the loop's executor runs or has waiting; it can't be cancelled.
         self._calls: set[asyncio.Future[None]] = set()
 
-    def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
-        func = job.func
+    # Though this class decides what follows, it is in `_do_submit_job` and `_is_for_loop`.
+    submit_jobs = AsyncIOExecutor.submit_jobs
+
+    def _is_for_loop(self, func: Callable[..., Any]) -> bool:
         while isinstance(func, partial):
             func = func.func
-        if is_coroutine_function(func):
-            self._on_loop(self._spawn, job, run_times)
-        elif self._own_pool or runs_coroutine(func):
+        return is_coroutine_function(func) or runs_coroutine(func)
+
+    def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
+        if self._own_pool or self._is_for_loop(job.func):
             super()._do_submit_job(job, run_times)
         elif self._open:
             self._on_loop(self._hand_over, job, run_times)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from functools import partial
@@ -19,7 +19,7 @@ from tocsin.clock import SystemClock
 from tocsin.convert import as_bool
 from tocsin.errors import SchedulerAlreadyRunningError
 from tocsin.events import EVENT_JOB_EXECUTED, EVENT_JOB_STARTED
-from tocsin.executors import BaseExecutor
+from tocsin.executors import BaseExecutor, moment_of
 from tocsin.scheduler import STATE_STOPPED
 
 try:
@@ -353,6 +353,7 @@ _current: ContextVar[_Run | None] = ContextVar("tocsin_twisted_run", default=Non
 
 #: The run time and the start of a run, and what it gave: a Deferred or a coroutine.
 _Awaited = tuple[datetime, int, Any]
+_RunTimes = Iterator[datetime | int]
 
 
 class TwistedExecutor(BaseExecutor):
@@ -387,6 +388,20 @@ class TwistedExecutor(BaseExecutor):
         self._reactor = scheduler.reactor
         self._pooled = self.threads and scheduler._simulated is None
 
+    def submit_jobs(
+        self,
+        runs: Iterable[tuple[Job, Sequence[int]]],
+        refused: Callable[[Job, Sequence[int], Exception], object],
+    ) -> None:
+        """Submit many jobs; see `BaseExecutor.submit_jobs`."""
+        if self._pooled or not self._scheduler.is_in_reactor():
+            super().submit_jobs(runs, refused)
+        else:
+            self._submit_here(runs, refused, self._begin)
+
+    def _begin(self, job: Job, times: Sequence[int], watched: bool) -> bool:
+        return self._run_here(_Run(job), iter(times), watched)
+
     def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
         run = _Run(job)
         if self._pooled and not _for_reactor(job.func):
@@ -398,7 +413,11 @@ class TwistedExecutor(BaseExecutor):
             self._began(run)
             self._reactor.callFromThread(self._run_in_reactor, run, iter(run_times))
 
-    def _call(self, run: _Run, run_times: Iterator[datetime]) -> _Awaited | None:
+    def _is_watched(self, job: Job) -> bool:
+        """Tell whether a log or a grace time needs to know of each begin and end."""
+        return self._logger.isEnabledFor(logging.INFO) or job.misfire_grace_time is not None
+
+    def _call(self, run: _Run, run_times: _RunTimes, watched: bool) -> _Awaited | None:
         """Run a job for one run time after the other, and report.
 
         When a run gives what is to be waited for, give that; None at the end of the run times.
@@ -407,9 +426,8 @@ class TwistedExecutor(BaseExecutor):
         listeners = self._scheduler._listeners
         for run_time in run_times:
             # As in BaseExecutor.run: what nobody hears of costs no call.
-            told = self._logger.isEnabledFor(logging.INFO)
-            if told or job.misfire_grace_time is not None or listeners.mask & EVENT_JOB_STARTED:
-                start = self.begin(job, run_time)
+            if watched or listeners.mask & EVENT_JOB_STARTED:
+                start = self.begin(job, moment_of(job, run_time))
                 if start is None:
                     continue
             else:
@@ -418,29 +436,34 @@ class TwistedExecutor(BaseExecutor):
                 func, args, kwargs = job.call()
                 retval = func(*args, **kwargs) if kwargs else func(*args)
             except BaseException as error:
-                self.fail(job, run_time, start, error)
+                self.fail(job, moment_of(job, run_time), start, error)
                 continue
             if retval is not None and isinstance(retval, (Deferred, CoroutineType)):
-                return run_time, start, retval
-            if told or listeners.mask & EVENT_JOB_EXECUTED:
-                self.succeed(job, run_time, start, retval)
+                return moment_of(job, run_time), start, retval
+            if watched or listeners.mask & EVENT_JOB_EXECUTED:
+                self.succeed(job, moment_of(job, run_time), start, retval)
         return None
 
-    def _run_in_reactor(self, run: _Run, run_times: Iterator[datetime]) -> None:
+    def _run_in_reactor(self, run: _Run, run_times: _RunTimes) -> None:
+        if self._run_here(run, run_times, self._is_watched(run.job)):
+            self._ended(run)
+
+    def _run_here(self, run: _Run, run_times: _RunTimes, watched: bool) -> bool:
+        """Run a job in the reactor's thread; tell whether it has ended, or is waited for."""
         token = _current.set(run)
         try:
-            awaited = self._call(run, run_times)
-            if awaited is not None:
-                self._began(run)
-                self._wait(run, run_times, awaited).addBoth(lambda _: self._ended(run))
-                return
+            awaited = self._call(run, run_times, watched)
+            if awaited is None:
+                return True
+            self._began(run)
+            self._wait(run, run_times, awaited, watched).addBoth(lambda _: self._ended(run))
+            return False
         finally:
             _current.reset(token)
-        self._ended(run)
 
     @inlineCallbacks
     def _wait(
-        self, run: _Run, run_times: Iterator[datetime], awaited: _Awaited | None
+        self, run: _Run, run_times: _RunTimes, awaited: _Awaited | None, watched: bool
     ) -> Generator[Deferred[Any], Any, None]:
         while awaited is not None:
             run_time, start, pending = awaited
@@ -450,18 +473,19 @@ class TwistedExecutor(BaseExecutor):
                 self.fail(run.job, run_time, start, error)
             else:
                 self.succeed(run.job, run_time, start, retval)
-            awaited = self._call(run, run_times)
+            awaited = self._call(run, run_times, watched)
 
-    def _run_in_thread(self, run: _Run, run_times: Iterator[datetime]) -> None:
+    def _run_in_thread(self, run: _Run, run_times: _RunTimes) -> None:
         token = _current.set(run)
+        watched = self._is_watched(run.job)
         try:
-            awaited = self._call(run, run_times)
+            awaited = self._call(run, run_times, watched)
             while awaited is not None:
                 self._warn(run.job, awaited[2])
                 # For one run time only: the next one begins in this thread again.
                 wait: Any = self._wait
-                blockingCallFromThread(self._reactor, wait, run, iter(()), awaited)
-                awaited = self._call(run, run_times)
+                blockingCallFromThread(self._reactor, wait, run, iter(()), awaited, watched)
+                awaited = self._call(run, run_times, watched)
         finally:
             _current.reset(token)
             self._ended(run)

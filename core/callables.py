@@ -149,8 +149,13 @@ def maybe_ref(value: Any) -> Any:
 
 def runs_coroutine(func: Any) -> bool:
     """Tell whether calling a callable gives a coroutine: an ``async def``, however wrapped."""
-    if type(func) is FunctionType and func.__code__.co_flags & CO_COROUTINE:
-        return True  # what `iscoroutinefunction` would find out, at a tenth of its cost
+    plain = func.__func__ if type(func) is MethodType else func
+    if type(plain) is FunctionType:
+        # What `iscoroutinefunction` would find out, at a tenth of its cost.
+        if plain.__code__.co_flags & CO_COROUTINE:
+            return True
+        if not plain.__dict__:  # where a mark would be
+            return False
     while isinstance(func, partial):
         func = func.func
     return iscoroutinefunction(func) or iscoroutinefunction(getattr(func, "__call__", None))  # noqa: B004

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["BaseExecutor", "DebugExecutor"]
 
 _UTC = edge_of(timezone.utc)
+#: What a subclass may change of how jobs are taken and run.
+_STEPS = frozenset(("submit_job", "_do_submit_job", "run", "run_async", "release"))
 
 
 @implementer(IExecutor)
@@ -60,6 +62,12 @@ class BaseExecutor(ABC):
         # What is to be settled when an instance ends, by store and id.
         self._claims: dict[tuple[str | None, str], list[Claim]] = {}
         self._mutex = Lock()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "submit_jobs" not in cls.__dict__ and not _STEPS.isdisjoint(cls.__dict__):
+            # The method that people override decides, not the shortcut around it.
+            cls.submit_jobs = BaseExecutor.submit_jobs  # type: ignore[method-assign]
 
     def start(self, scheduler: BaseScheduler, alias: str) -> None:
         """Begin, for a scheduler that calls the executor ``alias``; may follow a shutdown."""
@@ -112,6 +120,47 @@ class BaseExecutor(ABC):
                 self.submit_job(job, [job.moment(each) for each in times])
             except Exception as error:
                 refused(job, times, error)
+
+    def _submit_here(
+        self,
+        runs: Iterable[tuple[Job, Sequence[int]]],
+        refused: Callable[[Job, Sequence[int], Exception], object],
+        begin: Callable[[Job, Sequence[int], bool], bool],
+    ) -> None:
+        """Do what `submit_jobs` does, for jobs that begin in this thread.
+
+        ``begin`` gets a job, its run times, and whether they are watched, as `_run` does. It
+        tells whether the instance has ended; if not, `release` or `drop` is called later.
+        """
+        listeners = self._scheduler._listeners
+        told = self._logger.isEnabledFor(logging.INFO)
+        alone, running = self._alone, self._running
+        rules, single, watched = None, False, False
+        for job, times in runs:
+            if job._rules is not rules:
+                rules = job._rules
+                single = rules.max_instances == 1
+                watched = told or rules.misfire_grace_time is not None
+            if listeners.mask & EVENT_JOB_SUBMITTED or not single or type(job._handle) is Claim:
+                try:
+                    self.submit_job(job, [job.moment(each) for each in times])
+                except Exception as error:
+                    refused(job, times, error)
+                continue
+            # What `submit_job` does for a job of which one instance may run, and no more.
+            key = (job._jobstore_alias, job.id)
+            mine = times  # an object that no other run has
+            if key in running or alone.setdefault(key, mine) is not mine:
+                refused(job, times, MaxInstancesReachedError(job))
+                continue
+            ended = True
+            try:
+                ended = begin(job, times, watched)
+            except Exception as error:
+                refused(job, times, error)
+            finally:
+                if ended:
+                    alone.pop(key, None)
 
     @abstractmethod
     def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
@@ -193,17 +242,18 @@ class BaseExecutor(ABC):
         finally:
             self.release(job)
 
-    def _run(self, job: Job, run_times: Iterable[datetime | int], watched: bool) -> None:
-        """Do what `run` does, but for the release; run times may be instants.
+    def _run(self, job: Job, run_times: Iterable[datetime | int], watched: bool) -> bool:
+        """Do what `run` does, but for the release, for which it gives True.
 
-        ``watched`` tells of a log, or of a grace time, that it does not need listeners for.
+        Run times may be instants. ``watched`` says that there is a log or a grace time, so that
+        begin and end have to be looked at though there is no listener.
         """
         scheduler = self._scheduler
         listeners = scheduler._listeners
         for run_time in run_times:
             # Most runs are watched by nobody: that costs them neither a call nor a text.
             if watched or listeners.mask & EVENT_JOB_STARTED:
-                start = self.begin(job, _moment(job, run_time))
+                start = self.begin(job, moment_of(job, run_time))
                 if start is None:
                     continue
             else:
@@ -219,21 +269,22 @@ class BaseExecutor(ABC):
                 if retval is not None and isinstance(retval, CoroutineType):
                     retval = self.wait_for(retval)
             except BaseException as error:
-                self.fail(job, _moment(job, run_time), start, error)
+                self.fail(job, moment_of(job, run_time), start, error)
                 if not isinstance(error, Exception):
                     self.interrupted(error)
             else:
                 if watched or listeners.mask & EVENT_JOB_EXECUTED:
-                    self.succeed(job, _moment(job, run_time), start, retval)
+                    self.succeed(job, moment_of(job, run_time), start, retval)
+        return True
 
-    async def run_async(self, job: Job, run_times: Iterable[datetime]) -> None:
+    async def run_async(self, job: Job, run_times: Iterable[datetime | int]) -> None:
         """Run a coroutine job on the running event loop, once for each run time, and report."""
         listeners = self._scheduler._listeners
+        watched = self._logger.isEnabledFor(logging.INFO) or job.misfire_grace_time is not None
         try:
             for run_time in run_times:
-                told = self._logger.isEnabledFor(logging.INFO)
-                if told or job.misfire_grace_time is not None or listeners.mask & EVENT_JOB_STARTED:
-                    start = self.begin(job, run_time)
+                if watched or listeners.mask & EVENT_JOB_STARTED:
+                    start = self.begin(job, moment_of(job, run_time))
                     if start is None:
                         continue
                 else:
@@ -242,12 +293,12 @@ class BaseExecutor(ABC):
                     func, args, kwargs = job.call()
                     retval = await (func(*args, **kwargs) if kwargs else func(*args))
                 except BaseException as error:
-                    self.fail(job, run_time, start, error)
+                    self.fail(job, moment_of(job, run_time), start, error)
                     if not isinstance(error, Exception):
                         raise
                 else:
-                    if told or listeners.mask & EVENT_JOB_EXECUTED:
-                        self.succeed(job, run_time, start, retval)
+                    if watched or listeners.mask & EVENT_JOB_EXECUTED:
+                        self.succeed(job, moment_of(job, run_time), start, retval)
         finally:
             self.release(job)
 
@@ -374,12 +425,9 @@ class BaseExecutor(ABC):
         return f"<{type(self).__name__}>"
 
 
-def _moment(job: Job, run_time: datetime | int) -> datetime:
+def moment_of(job: Job, run_time: datetime | int) -> datetime:
+    """Give a run time of a job as a datetime, if it is not one already."""
     return job.moment(run_time) if isinstance(run_time, int) else run_time
-
-
-#: What a subclass may change of how a `DebugExecutor` takes and runs a job.
-_STEPS = frozenset(("submit_job", "_do_submit_job", "run", "release"))
 
 
 class DebugExecutor(BaseExecutor):
@@ -387,45 +435,13 @@ class DebugExecutor(BaseExecutor):
 
     _do_submit_job = BaseExecutor.run
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        if "submit_jobs" not in cls.__dict__ and not _STEPS.isdisjoint(cls.__dict__):
-            # The method that people override decides, not the shortcut around it.
-            cls.submit_jobs = BaseExecutor.submit_jobs  # type: ignore[method-assign]
-
     def submit_jobs(
         self,
         runs: Iterable[tuple[Job, Sequence[int]]],
         refused: Callable[[Job, Sequence[int], Exception], object],
     ) -> None:
         """Run many jobs, each with its run times, which are instants, one after the other."""
-        listeners = self._scheduler._listeners
-        told = self._logger.isEnabledFor(logging.INFO)
-        alone, running = self._alone, self._running
-        mine = object()
-        rules, single, watched = None, False, False
-        for job, times in runs:
-            if job._rules is not rules:
-                rules = job._rules
-                single = rules.max_instances == 1
-                watched = told or rules.misfire_grace_time is not None
-            if listeners.mask & EVENT_JOB_SUBMITTED or not single or type(job._handle) is Claim:
-                try:
-                    self.submit_job(job, [job.moment(each) for each in times])
-                except Exception as error:
-                    refused(job, times, error)
-                continue
-            # What `submit_job` does for a job of which one instance may run, and no more.
-            key = (job._jobstore_alias, job.id)
-            if key in running or alone.setdefault(key, mine) is not mine:
-                refused(job, times, MaxInstancesReachedError(job))
-                continue
-            try:
-                self._run(job, times, watched)
-            except Exception as error:
-                refused(job, times, error)
-            finally:
-                alone.pop(key, None)
+        self._submit_here(runs, refused, self._run)
 
     def interrupted(self, error: BaseException) -> None:
         """Let Ctrl-C and SystemExit through: in this thread they are meant for the program."""
