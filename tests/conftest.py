@@ -7,6 +7,7 @@ Tests marked ``compiled`` compare the two builds and belong to the compiled run 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -52,6 +53,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     dropped = [item for item in items if item.get_closest_marker("compiled")]
     config.hook.pytest_deselected(items=dropped)
     items[:] = [item for item in items if item not in dropped]
+
+
+def pytest_sessionfinish() -> None:
+    """Write down what a worker has covered before it says that it has finished.
+
+    Ten seconds later it is killed, and coverage.py writes only as the process ends.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ and "coverage" in sys.modules:
+        measured = sys.modules["coverage"].Coverage.current()
+        if measured is not None:
+            measured.save()
 
 
 Kind = TypeVar("Kind", bound="servers.Server | servers.ZooKeeperEnsemble")
