@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from tocsin.claims import Claim
@@ -42,16 +42,6 @@ class DocumentJobStore(RowJobStore):
         """
         self._stamped = max(time.time_ns() // 1000, self._stamped + 1)
         return self._stamped
-
-    @staticmethod
-    def _which_replaced(rows: Sequence[Row], there: Collection[str]) -> list[bool]:
-        """Tell of rows that were added whether each replaced one, of the same batch maybe."""
-        known = set(there)
-        told = []
-        for row in rows:
-            told.append(row.id in known)
-            known.add(row.id)
-        return told
 
     @abstractmethod
     def _take_out_runs(self, member: str, runs: Sequence[OrphanedRuns]) -> None:

@@ -15,6 +15,7 @@ from tocsin.errors import ConflictingIdError, JobLookupError
 from tocsin.job import Job
 from tocsin.stores.leading import LeadingStore
 from tocsin.stores.shardstate import PAGE_BYTES, Shard, apply_to_states, encode, unquoted
+from tocsin.stores.shared import which_replaced
 from tocsin.stores.tree import Create, Delete, Op, Set, Unavailable, size_of
 
 __all__ = ["MOST_TRIES", "InboxStore", "text_of"]
@@ -165,11 +166,7 @@ class InboxStore(LeadingStore):
                     break
             else:
                 raise Unavailable(f"{self!r}: others changed jobs {MOST_TRIES} times meanwhile")
-        replaced = []
-        for job in jobs:
-            replaced.append(job.id in known)
-            known.add(job.id)
-        return replaced
+        return which_replaced(jobs, known)
 
     def _add_some(
         self, pending: Mapping[int, Sequence[Change]], replace: bool, known: set[str]

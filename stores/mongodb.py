@@ -40,7 +40,7 @@ from tocsin.stores.rows import (
     Row,
     by_next_run,
 )
-from tocsin.stores.shared import elapsed
+from tocsin.stores.shared import elapsed, which_replaced
 
 try:
     from bson import ObjectId
@@ -380,7 +380,7 @@ class MongoDBJobStore(DocumentJobStore):
             replaced = set(latest) if self._put(documents[0], replace) else set()
         else:
             replaced = self._put_all(documents, replace)
-        return self._which_replaced(rows, replaced)
+        return which_replaced(rows, replaced)
 
     def _put(self, document: Mapping[str, Any], replace: bool) -> bool:
         """Add one job in one step; tell whether it was there."""

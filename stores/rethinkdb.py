@@ -24,6 +24,7 @@ from tocsin.stores.rows import (
     Row,
     by_next_run,
 )
+from tocsin.stores.shared import which_replaced
 
 try:
     from rethinkdb.errors import (
@@ -311,7 +312,7 @@ class RethinkDBJobStore(DocumentJobStore):
                     self._run(self._queries.withdraw(stamps), again=True)
                 self._refuse(batch, told["first_error"])
             replaced.update(told["replaced"])
-        return self._which_replaced(rows, replaced)
+        return which_replaced(rows, replaced)
 
     def _refuse(self, batch: Sequence[Mapping[str, Any]], reason: str) -> None:
         """Raise for jobs that were not added, all of which are taken out again."""

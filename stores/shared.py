@@ -26,7 +26,7 @@ from tocsin.stores.base import BaseJobStore
 if TYPE_CHECKING:
     from tocsin.scheduler import BaseScheduler
 
-__all__ = ["SharedJobStore"]
+__all__ = ["SharedJobStore", "which_replaced"]
 
 #: Seconds that go on while the machine is suspended, where the system has such a clock.
 elapsed: Callable[[], float] = (
@@ -576,6 +576,19 @@ def _are_constant(values: Collection[Any]) -> bool:
     return _CONSTANTS.issuperset(map(type, values)) or all(
         type(each) in _CONSTANTS or (type(each) is tuple and _are_constant(each)) for each in values
     )
+
+
+def which_replaced(added: Iterable[Any], there: Iterable[str]) -> list[bool]:
+    """Tell of jobs or rows that were added, by their ids, whether each replaced one.
+
+    It may be one that was ``there`` before, or one of the same batch.
+    """
+    known = set(there)
+    told = []
+    for each in added:
+        told.append(each.id in known)
+        known.add(each.id)
+    return told
 
 
 def _positive(value: Any, name: str) -> float:

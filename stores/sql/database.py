@@ -26,6 +26,7 @@ from sqlalchemy.exc import IntegrityError
 from tocsin.claims import Claim
 from tocsin.errors import ConflictingIdError
 from tocsin.stores.rows import Advance, ClaimedRow, OrphanedRuns, Row
+from tocsin.stores.shared import which_replaced
 from tocsin.stores.sql.schema import Tables
 
 __all__ = ["Database", "Refused"]
@@ -262,11 +263,7 @@ class Database:
             taken = self._taken(connection, list(last))
             for chunk in chunks(last.values(), CHUNK):
                 self.upsert(connection, chunk)
-        told = []
-        for row in rows:
-            told.append(row.id in taken)
-            taken.add(row.id)
-        return told
+        return which_replaced(rows, taken)
 
     @staticmethod
     def values(rows: Iterable[Row], base: int) -> list[dict[str, Any]]:

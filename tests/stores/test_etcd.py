@@ -27,7 +27,6 @@ from support.shardstores import (
 
 from tocsin.cli.addresses import make_store, read_address
 from tocsin.stores.etcd import EtcdJobStore
-from tocsin.stores.shardstate import Shard
 from tocsin.stores.tree import Unavailable
 from tocsin.testing import FakeScheduler, JobStoreCompliance
 
@@ -71,12 +70,8 @@ class TestEtcdJobStoreShared(ShardStoreCompliance):
     def make_store(self, **options: Any) -> EtcdJobStore:
         return EtcdJobStore(self.path, port=self.port, shards=8, **options)
 
-    def write_record(self, job_id: str, text: str) -> None:
-        store: Any = self._stores[0]
-        path = Shard(store._number(job_id)).definition(job_id)
-        self.client.put(f"{self.path}/{path}", text.encode())
-        for each in self._stores:
-            each._fresh.clear()  # type: ignore[attr-defined]
+    def write(self, path: str, data: bytes) -> None:
+        self.client.put(f"{self.path}/{path}", data)
 
     def end(self, store: Any) -> None:
         """Take its lease from it, as the server does when it runs out."""

@@ -91,12 +91,8 @@ class TestZooKeeperJobStoreShared(ShardStoreCompliance):
     def make_store(self, **options: Any) -> ZooKeeperJobStore:
         return ZooKeeperJobStore("/shared/deep", hosts=self.hosts, shards=8, **options)
 
-    def write_record(self, job_id: str, text: str) -> None:
-        store: Any = self._stores[0]
-        path = Shard(store._number(job_id)).definition(job_id)
-        self.client.set(f"/shared/deep/{path}", text.encode())
-        for each in self._stores:
-            each._fresh.clear()  # type: ignore[attr-defined]
+    def write(self, path: str, data: bytes) -> None:
+        self.client.set(f"/shared/deep/{path}", data)
 
     def end(self, store: Any) -> None:
         """End its session, as the server does: by another client that has its password."""

@@ -18,6 +18,7 @@ from tocsin.clock import SystemClock
 from tocsin.errors import ConflictingIdError
 from tocsin.job import Job
 from tocsin.stores.shards import ShardJobStore
+from tocsin.stores.shardstate import Shard
 from tocsin.stores.tree import Unavailable
 from tocsin.testing import SharedStoreCompliance
 
@@ -67,6 +68,16 @@ class ShardStoreCompliance(SharedStoreCompliance):
     def cut(self, store: ShardJobStore) -> Callable[[], None]:
         """Disconnect a store and leave its session; give a function that ends the session."""
         raise NotImplementedError
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a node that is there, of a path in the store."""
+        raise NotImplementedError
+
+    def write_record(self, job_id: str, text: str) -> None:
+        store: Any = self._stores[0]
+        self.write(Shard(store._number(job_id)).definition(job_id), text.encode())
+        for each in self._stores:
+            each._fresh.clear()  # type: ignore[attr-defined]
 
     def setup_method(self) -> None:
         super().setup_method()
