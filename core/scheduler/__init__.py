@@ -256,7 +256,10 @@ class BaseScheduler(JobCalls):
         return min(max((wake - self.now()) / _SECOND, 0.0), self.longest_sleep)
 
     def report_store_error(self, alias: str, error: Exception, retry_in: float) -> None:
-        """Say by event and log that a store failed at one job; for stores."""
+        """Say by event and log that a store failed at one job, and tries again in some seconds.
+
+        For stores to call.
+        """
         self.logger.warning(
             'Job store "%s" failed at a job (%s: %s); trying again in %g s',
             alias,

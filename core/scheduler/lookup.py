@@ -43,7 +43,8 @@ class JobLookup(Parts):
         While the scheduler is stopped these are the ones that wait for it (``pending=True``
         gives only them, False only those in stores). ``name``, ``executor``, ``status``
         (``"scheduled"``, ``"paused"``, ``"broken"`` or ``"pending"``) and ``where`` select;
-        ``offset`` and ``limit`` give a page. Raises ValueError for another status.
+        ``offset`` and ``limit`` give a page. Of these stores all jobs are read, whatever is asked
+        for: O(n log n). Raises ValueError for another status.
         """
         if status not in (None, *_STATUSES):
             raise ValueError(f"status: {status!r} is none of {', '.join(_STATUSES)}")
