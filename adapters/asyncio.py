@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -109,8 +110,9 @@ class AsyncIOScheduler(CallbackScheduler):
     def _aside(self, function: Callable[[], None]) -> bool:
         self._closer = None
         if running_loop() is self._eventloop:
-            # What ends the loop waits for this pool, as `asyncio.run` does.
-            self._closer = self._eventloop.run_in_executor(None, function)
+            # What ends the loop waits for this pool, as `asyncio.run` does; later it takes nothing.
+            with suppress(RuntimeError):
+                self._closer = self._eventloop.run_in_executor(None, function)
         return self._closer is not None
 
     def _call_later(self, delay: float, function: Callable[[], None]) -> asyncio.TimerHandle:

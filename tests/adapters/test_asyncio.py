@@ -17,6 +17,7 @@ from tocsin.events import (
     EVENT_JOB_EXECUTED,
     SchedulerEvent,
 )
+from tocsin.stores.memory import MemoryJobStore
 
 PATIENCE = 20.0
 
@@ -117,3 +118,32 @@ def test_coroutines_are_cancelled_from_another_thread() -> None:
         assert isinstance(event.exception, asyncio.CancelledError)
 
     asyncio.run(main())
+
+
+# Stores that block
+
+
+class BlockingStore(MemoryJobStore):
+    """A store that says in which thread it was closed."""
+
+    blocking = True
+    closed_in: threading.Thread | None = None
+
+    def shutdown(self) -> None:
+        self.closed_in = threading.current_thread()
+
+
+@pytest.mark.parametrize("ending", [False, True], ids=["the loop goes on", "the loop ends"])
+def test_a_store_that_blocks_is_closed_in_a_thread_while_there_is_one(ending: bool) -> None:
+    store = BlockingStore()
+
+    async def main() -> None:
+        scheduler = AsyncIOScheduler(jobstores={"default": store})
+        scheduler.start()
+        if ending:
+            await asyncio.get_running_loop().shutdown_default_executor()
+        await scheduler.shutdown()
+
+    asyncio.run(main())
+    assert store.closed_in is not None
+    assert (store.closed_in is threading.current_thread()) is ending
