@@ -396,11 +396,28 @@ class TwistedExecutor(BaseExecutor):
         """Submit many jobs; see `BaseExecutor.submit_jobs`."""
         if self._pooled or not self._scheduler.is_in_reactor():
             super().submit_jobs(runs, refused)
-        else:
-            self._submit_here(runs, refused, self._begin)
+            return
+        run: _Run | None = None
 
-    def _begin(self, job: Job, times: Sequence[int], watched: bool) -> bool:
-        return self._run_here(_Run(job), iter(times), watched)
+        def begin(job: Job, times: Sequence[int], watched: bool) -> bool:
+            nonlocal run
+            if run is None:
+                run = _Run(job)
+                _current.set(run)
+            run.job = job
+            run_times = iter(times)
+            awaited = self._call(run, run_times, watched)
+            if awaited is None:
+                return True  # and the next job's run may be this one
+            self._await(run, run_times, awaited, watched)
+            run = None
+            return False
+
+        token = _current.set(None)
+        try:
+            self._submit_here(runs, refused, begin)
+        finally:
+            _current.reset(token)
 
     def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
         run = _Run(job)
@@ -445,21 +462,21 @@ class TwistedExecutor(BaseExecutor):
         return None
 
     def _run_in_reactor(self, run: _Run, run_times: _RunTimes) -> None:
-        if self._run_here(run, run_times, self._is_watched(run.job)):
-            self._ended(run)
-
-    def _run_here(self, run: _Run, run_times: _RunTimes, watched: bool) -> bool:
-        """Run a job in the reactor's thread; tell whether it has ended, or is waited for."""
         token = _current.set(run)
+        watched = self._is_watched(run.job)
         try:
             awaited = self._call(run, run_times, watched)
-            if awaited is None:
-                return True
-            self._began(run)
-            self._wait(run, run_times, awaited, watched).addBoth(lambda _: self._ended(run))
-            return False
+            if awaited is not None:
+                self._await(run, run_times, awaited, watched)
+                return
         finally:
             _current.reset(token)
+        self._ended(run)
+
+    def _await(self, run: _Run, run_times: _RunTimes, awaited: _Awaited, watched: bool) -> None:
+        """Have a run go on when what it gave has come; in the reactor's thread."""
+        self._began(run)
+        self._wait(run, run_times, awaited, watched).addBoth(lambda _: self._ended(run))
 
     @inlineCallbacks
     def _wait(
