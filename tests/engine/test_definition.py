@@ -416,13 +416,17 @@ def test_cron_in_any_zone(
     start=st.integers(-400, 20),
     months=st.sampled_from((0, 0, 1, 2, 13)),
     days=st.integers(0, 10) | st.just(40),
-    time=st.integers(0, DAY - 1),
+    time=st.integers(0, DAY - 1) | st.sampled_from(("from", "to")),
+    micros=st.sampled_from((0, 0, 5)),
     last=st.none() | st.integers(0, 20),
 )
 def test_calendar_intervals_in_any_zone(
-    tz: Jumps, start: int, months: int, days: int, time: int, last: int | None
+    tz: Jumps, start: int, months: int, days: int, time: int | str, micros: int, last: int | None
 ) -> None:
     days = days if months else max(days, 1)
+    if isinstance(time, str):  # where the clock jumps from, or to
+        second, after = tz.jumps[1]
+        time = (second + (after if time == "to" else tz.jumps[0][1])) % DAY
     low, high = ((tz.jumps[n][0] + m * 40 * DAY) * SECOND for n, m in ((1, -1), (-1, 1)))
     anchor = date.fromordinal(EPOCH.toordinal() + tz.jumps[1][0] // DAY + start)
     end = None if last is None else tz.jumps[1][0] * SECOND + last * DAY * SECOND
@@ -432,7 +436,7 @@ def test_calendar_intervals_in_any_zone(
         civil.days_from_civil(anchor.year, anchor.month, anchor.day),
         months,
         days,
-        time * SECOND + 5,
+        time * SECOND + micros,
     )
     dates = takewhile(
         lambda day: day < anchor + timedelta(days=600),
@@ -441,11 +445,33 @@ def test_calendar_intervals_in_any_zone(
     times = ((day - EPOCH.date()).days * DAY + time for day in dates)
     right = [
         instant
-        for instant in (reached_with(tz, local * SECOND + 5) for local in times)
+        for instant in (reached_with(tz, local * SECOND + micros) for local in times)
         if low <= instant < high and (end is None or instant <= end)
     ]
     check(schedule, right, low, high)
     check_at(schedule, right, [each * SECOND for each in points_near(tz)])
+    check_at(schedule, right, [each + shift for each in right for shift in (-1, 0, 1)])
+
+
+@pytest.mark.parametrize("hours", [-14, 0, 14])
+@pytest.mark.parametrize(("months", "days"), [(1, 0), (0, 1), (12, 40), (0, 4_000_000)])
+def test_a_calendar_interval_ends_with_the_calendar(hours: int, months: int, days: int) -> None:
+    anchor = date(9998, 1, 31)
+    schedule = CalendarSchedule(
+        timezone(timedelta(hours=hours)),
+        None,
+        civil.days_from_civil(anchor.year, anchor.month, anchor.day),
+        months,
+        days,
+        0,
+    )
+    dates = list(takewhile(bool, (nth_date(anchor, months, days, n) for n in count())))
+    right = [midnight(each) - hours * 3600 * SECOND for each in dates]
+    assert schedule.next(right[0] - 1) == right[0]
+    assert [schedule.next(each) for each in right] == [*right[1:], None]
+    assert [schedule.previous(each) for each in right] == [None, *right[:-1]]
+    assert schedule.next(2**60) is None
+    assert schedule.previous(2**60) == right[-1]
 
 
 def reached_with(tz: tzinfo, local: int) -> int:
