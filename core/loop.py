@@ -57,11 +57,14 @@ _SECOND = 1_000_000
 
 @dataclass
 class Trouble:
-    """What went wrong with a store or a job, how often in a row, and when it is tried again."""
+    """What went wrong with a store or a job, and how often in a row.
+
+    ``retry_at`` is the instant from which a store is tried again; a job is offered by its store.
+    """
 
     failures: int
-    retry_at: int
     reason: str
+    retry_at: int = 0
 
 
 class Loop:
@@ -394,7 +397,7 @@ class Loop:
         reason = f"{type(error).__name__}: {error}"
         if failures < MOST_FAILURES:
             wait = min((1 << (failures - 1)) * _SECOND, self._longest_retry())
-            self.failing_jobs[key] = Trouble(failures, now + wait, reason)
+            self.failing_jobs[key] = Trouble(failures, reason)
             self.logger.warning(
                 'The next run time of job "%s" could not be worked out (%s); trying again in %g s',
                 job,
@@ -422,7 +425,7 @@ class Loop:
         failures = 1 if known is None else known.failures + 1
         wait = min((1 << min(failures - 1, 30)) * _SECOND // 10, self._longest_retry())
         retry_at = now + wait
-        self.failing_stores[alias] = Trouble(failures, retry_at, f"{type(error).__name__}: {error}")
+        self.failing_stores[alias] = Trouble(failures, f"{type(error).__name__}: {error}", retry_at)
         self.logger.warning(
             'Job store "%s" failed (%s: %s); trying again in %g s',
             alias,
