@@ -147,3 +147,28 @@ def test_a_store_that_blocks_is_closed_in_a_thread_while_there_is_one(ending: bo
     asyncio.run(main())
     assert store.closed_in is not None
     assert (store.closed_in is threading.current_thread()) is ending
+
+
+@pytest.mark.parametrize("step", ["submit_job", "_do_submit_job", "run_async"])
+def test_a_step_that_a_subclass_overrides_is_asked_in_a_batch(step: str) -> None:
+    asked: list[str] = []
+
+    def override(self: AsyncIOExecutor, job: Any, run_times: Any) -> Any:
+        asked.append(job.id)
+        return getattr(AsyncIOExecutor, step)(self, job, run_times)
+
+    kind: Any = type("Asking", (AsyncIOExecutor,), {step: override})
+
+    async def main() -> None:
+        ran: asyncio.Queue[None] = asyncio.Queue()
+
+        async def job() -> None:
+            ran.put_nowait(None)
+
+        async with AsyncIOScheduler(timezone="UTC", executors={"default": kind()}) as scheduler:
+            scheduler.add_jobs(({"id": name} for name in "abc"), func=job)
+            for _ in "abc":
+                await asyncio.wait_for(ran.get(), PATIENCE)
+        assert sorted(asked) == ["a", "b", "c"]
+
+    asyncio.run(main())
