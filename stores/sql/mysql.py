@@ -66,7 +66,7 @@ def _given(*numbers: str) -> Subquery:
 
 
 class MySQL(Database):
-    """Sends a batch as one JSON array, which the server joins with the table."""
+    """Sends what is taken out as one JSON array, which the server joins with the table."""
 
     def __init__(self, tables: Tables, given: bool) -> None:
         super().__init__(tables, given)
