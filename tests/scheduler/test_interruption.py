@@ -91,12 +91,14 @@ def test_in_the_last_run_of_a_job(scheduler: FakeScheduler) -> None:
             raise KeyboardInterrupt
 
     kept = ended(scheduler)
-    removed: list[str] = []
-    scheduler.add_listener(lambda event: removed.append(event.job_id), EVENT_JOB_REMOVED)
+    removed: list[tuple[str, str]] = []
+    scheduler.add_listener(
+        lambda event: removed.append((event.job_id, event.jobstore)), EVENT_JOB_REMOVED
+    )
     for number in range(3):
         scheduler.add_job(job, "date", run_date="2026-01-01 01:00", args=[number], id=str(number))
     with pytest.raises(KeyboardInterrupt):
         scheduler.clock.advance(3600)
     assert [each[0] for each in kept] == ["0", "1", "2"]
-    assert sorted(removed) == ["0", "1", "2"]
+    assert sorted(removed) == [(str(number), "default") for number in range(3)]
     assert scheduler.get_jobs() == []
