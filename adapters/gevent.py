@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tocsin.adapters.callback import CallbackScheduler
 from tocsin.callables import get_callable_name, runs_coroutine
 from tocsin.events import EVENT_ALL
-from tocsin.executors import BaseExecutor
+from tocsin.executors import BaseExecutor, moment_of
 from tocsin.scheduler import STATE_STOPPED
 
 try:
@@ -316,7 +316,7 @@ class GeventExecutor(BaseExecutor):
 
     def _make_pool(self) -> None:
         self._pool = Pool(self.size)
-        self._waiting: deque[tuple[Job, Sequence[datetime]]] = deque()
+        self._waiting: deque[tuple[Job, Sequence[datetime | int]]] = deque()
         # The greenlet that will take from the queue, but has not begun.
         self._follower: gevent.Greenlet | None = None
 
@@ -326,7 +326,19 @@ class GeventExecutor(BaseExecutor):
         self._hub = getattr(scheduler, "_hub", None) or gevent.get_hub()
         self._open = True
 
-    def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
+    def submit_jobs(
+        self,
+        runs: Iterable[tuple[Job, Sequence[int]]],
+        refused: Callable[[Job, Sequence[int], Exception], object],
+    ) -> None:
+        """Submit many jobs; see `BaseExecutor.submit_jobs`."""
+        self._submit_here(runs, refused, self._begin)
+
+    def _begin(self, job: Job, times: Sequence[int], watched: bool) -> bool:
+        self._do_submit_job(job, times)
+        return False
+
+    def _do_submit_job(self, job: Job, run_times: Sequence[datetime | int]) -> None:
         if not self._open:
             raise RuntimeError("the pool of greenlets has been shut down")
         if self.size is not None and self.when_full == "reject":
@@ -367,7 +379,7 @@ class GeventExecutor(BaseExecutor):
                 self.run(job, left)
             except BaseException as error:
                 for run_time in left:
-                    self.fail(job, run_time, None, error)
+                    self.fail(job, moment_of(job, run_time), None, error)
                 if isinstance(error, GreenletExit):
                     return
                 raise
@@ -415,7 +427,8 @@ class GeventExecutor(BaseExecutor):
             self._pool.join(deadline.left())
         dropped, self._waiting = self._waiting, deque()
         for job, run_times in dropped:
-            self.drop(job, run_times, RuntimeError("the pool of greenlets was shut down"))
+            error = RuntimeError("the pool of greenlets was shut down")
+            self.drop(job, [moment_of(job, each) for each in run_times], error)
         self._pool.kill(block=wait, timeout=timeout)
 
     def after_fork(self) -> None:

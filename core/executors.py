@@ -234,7 +234,7 @@ class BaseExecutor(ABC):
             if running > 1:
                 self._running[key] = running - 1
 
-    def run(self, job: Job, run_times: Iterable[datetime]) -> None:
+    def run(self, job: Job, run_times: Iterable[datetime | int]) -> None:
         """Run a job in this thread, once for each run time, and report."""
         watched = self._logger.isEnabledFor(logging.INFO) or job.misfire_grace_time is not None
         try:
