@@ -9,6 +9,8 @@ import pytest
 
 from tocsin import IntervalTrigger
 from tocsin.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_JOB_REMOVED
+from tocsin.job import Job
+from tocsin.stores import MemoryJobStore
 from tocsin.testing import FakeScheduler
 
 
@@ -53,6 +55,21 @@ def test_between_the_starts_of_runs(scheduler: FakeScheduler) -> None:
     scheduler.wakeup()
     scheduler.clock.advance(3600)
     assert [each[:2] for each in kept[4:]] == [(str(n), EVENT_JOB_EXECUTED) for n in range(4)]
+
+
+class Stuck(MemoryJobStore):
+    """A store whose answer nobody waits for any longer."""
+
+    def claim(self, now: int, limit: int) -> list[Job]:
+        raise KeyboardInterrupt
+
+
+def test_before_anything_is_claimed(scheduler: FakeScheduler) -> None:
+    scheduler.add_jobstore(Stuck(), "stuck")
+    job = scheduler.add_job(int, "date", run_date="2026-01-01 01:00", jobstore="stuck")
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.clock.advance(3600)
+    assert scheduler.get_jobs() == [job]
 
 
 class Interrupted(IntervalTrigger):
