@@ -377,6 +377,8 @@ def test_a_record_says_the_same_read_by_parts_and_as_a_whole() -> None:
         plain.replace('"coalesce":true', '"coalesce":1'),
         plain.replace('"coalesce":true,', ""),
         plain.replace('"coalesce":true,', '"coalesce":true,"at_least_once":0,'),
+        plain.replace(f"{id_},", f"{id_} "),
+        plain.replace('"kwargs":{},', '"kwargs":{"a":1}+'),
         plain.replace(id_, '"id":""'),
         plain.replace(id_, '"id":"k\u00e4se"'),
         plain.replace(id_, '"id":"tidy\\u0041"'),
