@@ -142,6 +142,8 @@ class CalendarSchedule(Schedule):
         days = civil.seconds_from_micros(local) // 86400
         if days < self.anchor:
             return -1
+        if days > 3652364:  # or the estimate is as far beyond the calendar, one step at a time
+            days = 3652364
         # 4800 months are 146097 days; the estimate is off by the unevenness of months only.
         count = (days - self.anchor) * 4800 // (self.months * 146097 + self.days * 4800)
         while self.nth(count) > local:
