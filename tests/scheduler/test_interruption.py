@@ -84,8 +84,19 @@ class Interrupted(IntervalTrigger):
         return super().next_run(previous, now, edge)
 
 
-def test_before_the_jobs_are_advanced(scheduler: FakeScheduler) -> None:
+def test_before_the_jobs_are_advanced(
+    scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept = ended(scheduler)
+    store = scheduler._jobstores["default"]
+    release = store.release
+    released: list[tuple[str, int, int]] = []
+
+    def watched(job: Job, run_time: int, until: int) -> None:
+        released.append((job.id, run_time, until))
+        release(job, run_time, until)
+
+    monkeypatch.setattr(store, "release", watched)
     scheduler.add_job(lambda: None, "interval", hours=1, id="before")
     scheduler.add_job(
         lambda: None, Interrupted(hours=1, start_date=datetime(2026, 1, 1, 1)), id="x"
@@ -94,6 +105,8 @@ def test_before_the_jobs_are_advanced(scheduler: FakeScheduler) -> None:
     with pytest.raises(KeyboardInterrupt):
         scheduler.clock.advance(3600)
     assert kept == []
+    now = scheduler.clock.now()
+    assert released == [(name, now, now) for name in ("before", "x", "after")]
     assert {job.next_run_time.hour for job in scheduler.get_jobs()} == {1}
     scheduler.wakeup()
     scheduler.clock.advance(0)
