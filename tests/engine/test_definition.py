@@ -453,6 +453,23 @@ def test_calendar_intervals_in_any_zone(
     check_at(schedule, right, [each + shift for each in right for shift in (-1, 0, 1)])
 
 
+def test_a_calendar_interval_at_the_end_of_a_repeated_hour() -> None:
+    """What has come in the first pass has come, and what the second ends with is to come."""
+    jump = 30 * DAY + 3600  # the clock goes from three back to two
+    tz = Jumps(7200, [(jump, 3600)])
+    three = 3 * 3600 * SECOND
+    for time, before, after in (
+        (three - 1, jump * SECOND - 1, (jump + DAY + 3600) * SECOND - 1),
+        (three, (jump - DAY) * SECOND, (jump + 3600) * SECOND),
+    ):
+        start = civil.days_from_civil(1970, 1, 1)
+        schedule = CalendarSchedule(tz, None, start, 0, 1, time)
+        for second in (0, 1, 1800, 3599):
+            instant = (jump + second) * SECOND
+            assert (schedule.previous(instant + 1), schedule.next(instant)) == (before, after)
+        assert schedule.previous(after + 1) == after
+
+
 @pytest.mark.parametrize("hours", [-14, 0, 14])
 @pytest.mark.parametrize(("months", "days"), [(1, 0), (0, 1), (12, 40), (0, 4_000_000)])
 def test_a_calendar_interval_ends_with_the_calendar(hours: int, months: int, days: int) -> None:
@@ -581,6 +598,7 @@ AT_MIDNIGHT = st.builds(lambda day, past: day * DAY + past, st.integers(0, 9), s
 @example(first=None, last=None, limit=2, window=(0, None))
 @example(first=None, last=None, limit=1, window=(-1, 3 * DAY))
 @example(first=None, last=None, limit=0, window=(0, 3 * DAY))
+@example(first=None, last=None, limit=None, window=(-1, 3 * DAY))
 def test_fire_times_are_within_bounds_and_limit(
     first: int | None, last: int | None, limit: int | None, window: tuple[int, int | None]
 ) -> None:
