@@ -98,7 +98,8 @@ class JobCalls(JobLookup):
         """Add many jobs in one step, all or none, and give their handles.
 
         Each is a mapping of arguments of `add_job`; ``common`` are those that all share. It
-        costs a fraction of as many calls of `add_job`. Raises what `add_job` raises.
+        costs a fraction of as many calls of `add_job`. The garbage collector is held off
+        while they are made. Raises what `add_job` raises.
         """
         # Nothing that is made here is garbage, and for a million new objects the collector would
         # go through all of them several times, which takes a third as long again.
@@ -106,10 +107,10 @@ class JobCalls(JobLookup):
         gc.disable()
         try:
             made = creation.make_jobs(self, jobs, common)  # type: ignore[arg-type]
-            self._place(made, jobstore, replace_existing)
         finally:
             if collecting:
                 gc.enable()
+        self._place(made, jobstore, replace_existing)
         return made
 
     def scheduled_job(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -195,6 +196,29 @@ def test_an_executor_may_take_a_batch_as_a_whole(scheduler: FakeScheduler) -> No
     scheduler.add_jobs(jobs, func=int, trigger=each_minute(), executor="whole")
     scheduler.clock.advance(MINUTE)
     assert whole.batches == [["0", "1", "2", "3", "4"]]
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_the_collector_is_held_off_while_jobs_are_made(
+    scheduler: FakeScheduler, collecting: bool
+) -> None:
+    seen: list[bool] = []
+
+    def jobs() -> Iterator[dict[str, Any]]:
+        seen.append(gc.isenabled())
+        yield {"func": int}
+        yield {"func": "no reference"}
+
+    assert gc.isenabled()
+    if not collecting:
+        gc.disable()
+    try:
+        with pytest.raises(ValueError, match="no reference"):
+            scheduler.add_jobs(jobs(), trigger=each_minute())
+        assert seen == [False]
+        assert gc.isenabled() == collecting
+    finally:
+        gc.enable()
 
 
 def test_jobs_share_their_rules_until_one_is_changed(scheduler: FakeScheduler) -> None:
