@@ -12,17 +12,20 @@ cdef class IntervalSchedule(Schedule):
     @cython.locals(count=int64_t)
     cdef int64_t preceding(self, int64_t instant) except? -1
 
-cdef class Steps:
-    cdef public object _interval, _jitter
-    cdef public Schedule _edge
-    cdef public int64_t _first, _last, _step
+@cython.final
+cdef class Interval:
+    cdef readonly object units, text, length
+    cdef readonly int64_t step
 
-    cpdef object moment(self, int64_t instant, object edge=*)
-    @cython.locals(instant=int64_t, present=int64_t)
-    cpdef object next_run(self, object previous, object now, object edge)
-    @cython.locals(instant=int64_t, until=int64_t)
-    cpdef object latest_run(self, object first, object now, object edge)
-    cdef object _drawn(self)
+cdef class Steps:
+    cdef public object _first, _jitter, _last
+    cdef public Schedule _edge
+    cdef public Interval _interval
+
+@cython.locals(instant=int64_t, present=int64_t)
+cdef object step_after(object first, object last, int64_t step, object previous, object now)
+@cython.locals(instant=int64_t, until=int64_t)
+cdef object latest_step(object first, object last, int64_t step, object now)
 
 cdef class CalendarSchedule(Schedule):
     cdef readonly int64_t anchor, month, day, months, days, time

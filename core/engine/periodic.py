@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from tocsin.engine import civil
@@ -32,22 +32,37 @@ class IntervalSchedule(Schedule):
         return self.first + count * self.step
 
 
+class Interval:
+    """A length of time, which triggers that were given the same one share.
+
+    ``units`` are as given, and ``text`` is their text; ``step`` is in microseconds.
+    """
+
+    __slots__ = ("length", "step", "text", "units")
+
+    def __init__(self, units: dict[str, float], text: str, length: timedelta, step: int) -> None:
+        self.units = units
+        self.text = text
+        self.length = length
+        self.step = step
+
+
 class Steps:
     """A base for what has run times one step apart, and keeps them in itself.
 
     An object that holds an `IntervalSchedule` costs 150 bytes more, and a call more for each run.
-    The first and the last run time are bounds, both included. With ``_jitter`` the next base
-    knows the run times.
+    The first and the last run time are bounds, both included; None stands for no last one. With
+    ``_jitter`` the next base knows the run times.
     """
 
-    __slots__ = ("_edge", "_first", "_interval", "_jitter", "_last", "_step")
+    __slots__ = ("_edge", "_first", "_interval", "_jitter", "_last")
 
     _edge: Schedule
+    # An object that the jobs of the trigger share at first, and not a number.
     _first: int
-    _interval: Any
+    _interval: Interval
     _jitter: Any
-    _last: int
-    _step: int
+    _last: int | None
 
     def moment(self, instant: int, edge: Schedule | None = None) -> datetime | None:
         """Turn an instant into a datetime in the zone of its own edge."""
@@ -56,32 +71,46 @@ class Steps:
     def next_run(self, previous: int | None, now: int, edge: Schedule) -> int | None:
         """Give the run time one step after the previous one; else the first from ``now`` on."""
         if self._jitter is not None:
-            return self._drawn().next_run(previous, now, edge)  # type: ignore[no-any-return]
-        if previous is not None:
-            instant = civil.checked(previous) + self._step
-        else:
-            instant = self._first
-            present = civil.checked(now)
-            if instant < present:
-                instant += (present - instant + self._step - 1) // self._step * self._step
-        return None if instant > self._last else instant
+            found: int | None = super().next_run(previous, now, edge)  # type: ignore[misc]
+            return found
+        return step_after(self._first, self._last, self._interval.step, previous, now)
 
     def latest_run(self, first: int, now: int, edge: Schedule) -> int:
         """Give the last of the run times that begin with ``first`` and are not after ``now``."""
         if self._jitter is not None:
-            return self._drawn().latest_run(first, now, edge)  # type: ignore[no-any-return]
-        instant = civil.checked(first)
-        until = civil.checked(now)
-        if until > self._last:
-            until = self._last
-        if until > instant:
-            instant += (until - instant) // self._step * self._step
-        return instant
+            found: int = super().latest_run(first, now, edge)  # type: ignore[misc]
+            return found
+        return latest_step(first, self._last, self._interval.step, now)
 
-    def _drawn(self) -> Any:
-        """Give the next base, for run times with jitter."""
-        # Compiled, the methods that call this have no cell for a bare super().
-        return super(Steps, self)  # noqa: UP008
+
+def step_after(
+    first: int, last: int | None, step: int, previous: int | None, now: int
+) -> int | None:
+    """Give the instant one step after another, else the first from ``now`` on, or None."""
+    if previous is not None:
+        instant = civil.checked(previous) + step
+    else:
+        instant = civil.checked(first)
+        present = civil.checked(now)
+        if instant >= present:
+            # Already an integer: none is made.
+            return None if last is not None and instant > civil.checked(last) else first
+        instant += (present - instant + step - 1) // step * step
+    # Beyond the limit of instants there is nothing.
+    if instant >= civil.forever() >> 2 or (last is not None and instant > civil.checked(last)):
+        return None
+    return instant
+
+
+def latest_step(first: int, last: int | None, step: int, now: int) -> int:
+    """Give the last of the instants a step apart that is not after ``now``, or ``first``."""
+    instant = civil.checked(first)
+    until = civil.checked(now)
+    if last is not None and until > civil.checked(last):
+        until = civil.checked(last)
+    if until > instant:
+        instant += (until - instant) // step * step
+    return instant
 
 
 class CalendarSchedule(Schedule):

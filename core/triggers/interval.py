@@ -4,32 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from tocsin.convert import MICROSECOND, as_datetime, as_number, as_timezone, edge_of, present
-from tocsin.engine.periodic import IntervalSchedule, Steps
+from tocsin.engine.periodic import Interval, IntervalSchedule, Steps
 from tocsin.triggers.base import ScheduledTrigger, check_bounds
 from tocsin.triggers.cron.describe import join, name_zone
 
 _UNITS = ("weeks", "days", "hours", "minutes", "seconds", "microseconds")
 #: Longer than all of datetime's range, shorter than an instant's: such a trigger fires once.
 _LONGEST = 2**60
-#: The last run time of a trigger without an end: none that is worked out is later.
-_ENDLESS = _LONGEST - 1
-
-
-class _Interval(NamedTuple):
-    """What triggers of the same interval share: as it was given, and how long it is."""
-
-    units: dict[str, float]
-    #: The same as a text, in which 1 is not 1.0.
-    text: str
-    length: timedelta
-    step: int
 
 
 @lru_cache(maxsize=1024, typed=True)
-def _interval_of(*given: float) -> _Interval:
+def _interval_of(*given: float) -> Interval:
     """Add up numbers of units, in the order of `_UNITS`; ValueError for a sum that won't do."""
     units = {name: value for name, value in zip(_UNITS, given, strict=True) if value != 0}
     text = ", ".join(f"{name}={value}" for name, value in units.items()) or "0"
@@ -39,7 +27,7 @@ def _interval_of(*given: float) -> _Interval:
         raise ValueError(f"interval: {text} is longer than {timedelta.max}") from error
     if length < MICROSECOND:
         raise ValueError(f"interval: {text} is not positive; at least a microsecond is needed")
-    return _Interval(units, repr(units), length, min(length // MICROSECOND, _LONGEST))
+    return Interval(units, repr(units), length, min(length // MICROSECOND, _LONGEST))
 
 
 class IntervalTrigger(Steps, ScheduledTrigger):
@@ -59,8 +47,6 @@ class IntervalTrigger(Steps, ScheduledTrigger):
     __slots__ = ()
 
     kind = "interval"
-
-    _interval: _Interval
 
     # Said here, they count as what decides; see `Trigger.__init_subclass__`.
     next_run = Steps.next_run
@@ -102,8 +88,7 @@ class IntervalTrigger(Steps, ScheduledTrigger):
         self._interval = interval
         self._edge = edge
         self._first = first
-        self._step = interval.step
-        self._last = _ENDLESS
+        self._last = None
         if end_date is not None:
             self._last = edge.instant(as_datetime(end_date, tz, "end_date"))
             check_bounds(self.start_date if start_date is not None else None, self.end_date)
@@ -111,8 +96,7 @@ class IntervalTrigger(Steps, ScheduledTrigger):
 
     @property
     def _schedule(self) -> IntervalSchedule:
-        last = None if self._last == _ENDLESS else self._last
-        return IntervalSchedule(self._edge.tz, self._first, last, self._step)
+        return IntervalSchedule(self._edge.tz, self._first, self._last, self._interval.step)
 
     @property
     def timezone(self) -> tzinfo:
@@ -127,7 +111,7 @@ class IntervalTrigger(Steps, ScheduledTrigger):
     @property
     def end_date(self) -> datetime | None:
         """The last time at which it may fire; None for no end."""
-        return None if self._last == _ENDLESS else self.moment(self._last)
+        return None if self._last is None else self.moment(self._last)
 
     @property
     def interval(self) -> timedelta:
@@ -156,7 +140,7 @@ class IntervalTrigger(Steps, ScheduledTrigger):
     def _arguments(self) -> dict[str, Any]:
         # As `_bounds` does it, in half the time: many jobs have a trigger of this kind each.
         arguments: dict[str, Any] = {**self._interval.units, "start_date": self.start_date}
-        if self._last != _ENDLESS:
+        if self._last is not None:
             arguments["end_date"] = self.end_date
         arguments["timezone"] = self._edge.tz
         if self._jitter is not None:

@@ -23,7 +23,7 @@ from support.oracle import DAY, EPOCH, SECOND, Definition, instant_of, nth_date,
 
 from tocsin.engine import civil
 from tocsin.engine.cron import CronSchedule
-from tocsin.engine.periodic import CalendarSchedule, IntervalSchedule, Steps
+from tocsin.engine.periodic import CalendarSchedule, Interval, IntervalSchedule, Steps
 from tocsin.engine.schedule import FireTimes, Schedule
 from tocsin.engine.zone import Zone, zone_of
 
@@ -571,8 +571,8 @@ def test_steps_go_on_from_the_run_before(
 ) -> None:
     """From where they were begun, in step with the first or not."""
     trigger, edge = Bare(), Schedule(UTC)
-    trigger._first, trigger._step, trigger._jitter = first, step, None
-    trigger._last = FOREVER if last is None else last
+    trigger._first, trigger._last, trigger._jitter = first, last, None
+    trigger._interval = Interval({}, "", timedelta(microseconds=step), step)
     until = 100 if last is None else last
     grid = range(first, until + 1, step)
     assert trigger.next_run(None, now, edge) == next((n for n in grid if n >= now), None)

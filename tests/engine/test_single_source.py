@@ -223,12 +223,13 @@ def test_intervals_are_the_same(
     compare(left, right, data)
 
 
-def steps(made: Any, edge: Any, first: int, last: int | None, step: int) -> Any:
-    """Give steps what an interval trigger gives them."""
+def steps(module: Any, edge: Any, first: int, last: int | None, step: int) -> Any:
+    """Make steps with what an interval trigger gives them."""
+    made = module.Steps()
     made._edge = edge
-    made._interval = made._jitter = None
-    made._first, made._step = first, step
-    made._last = 2**60 - 1 if last is None else last
+    made._interval = module.Interval({}, "", None, step)
+    made._jitter = None
+    made._first, made._last = first, last
     return made
 
 
@@ -239,8 +240,8 @@ def test_steps_are_the_same(
 ) -> None:
     step = data.draw(st.integers(1, 10**9) | st.integers(1, 2**60))
     bounds = first, last, step
-    left = steps(periodic.Steps(), schedule.Schedule(tz), *bounds)
-    right = steps(source["periodic"].Steps(), source["schedule"].Schedule(tz), *bounds)
+    left = steps(periodic, schedule.Schedule(tz), *bounds)
+    right = steps(source["periodic"], source["schedule"].Schedule(tz), *bounds)
     previous, now = data.draw(st.none() | NUMBERS), data.draw(NUMBERS)
     assert outcome(left.next_run, previous, now, None) == outcome(
         right.next_run, previous, now, None
