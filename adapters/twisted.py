@@ -430,10 +430,6 @@ class TwistedExecutor(BaseExecutor):
             self._began(run)
             self._reactor.callFromThread(self._run_in_reactor, run, iter(run_times))
 
-    def _is_watched(self, job: Job) -> bool:
-        """Tell whether a log or a grace time needs to know of each begin and end."""
-        return self._logger.isEnabledFor(logging.INFO) or job.misfire_grace_time is not None
-
     def _call(self, run: _Run, run_times: _RunTimes, watched: bool) -> _Awaited | None:
         """Run a job for one run time after the other, and report.
 

@@ -234,19 +234,21 @@ class BaseExecutor(ABC):
             if running > 1:
                 self._running[key] = running - 1
 
+    def _is_watched(self, job: Job) -> bool:
+        """Tell whether a log or a grace time needs to know of each begin and end of a run."""
+        return self._logger.isEnabledFor(logging.INFO) or job.misfire_grace_time is not None
+
     def run(self, job: Job, run_times: Iterable[datetime | int]) -> None:
         """Run a job in this thread, once for each run time, and report."""
-        watched = self._logger.isEnabledFor(logging.INFO) or job.misfire_grace_time is not None
         try:
-            self._run(job, run_times, watched)
+            self._run(job, run_times, self._is_watched(job))
         finally:
             self.release(job)
 
     def _run(self, job: Job, run_times: Iterable[datetime | int], watched: bool) -> bool:
         """Do what `run` does, but for the release, for which it gives True.
 
-        Run times may be instants. ``watched`` says that there is a log or a grace time, so that
-        begin and end have to be looked at though there is no listener.
+        Run times may be instants. ``watched`` is what `_is_watched` tells of the job.
         """
         scheduler = self._scheduler
         listeners = scheduler._listeners
@@ -280,7 +282,7 @@ class BaseExecutor(ABC):
     async def run_async(self, job: Job, run_times: Iterable[datetime | int]) -> None:
         """Run a coroutine job on the running event loop, once for each run time, and report."""
         listeners = self._scheduler._listeners
-        watched = self._logger.isEnabledFor(logging.INFO) or job.misfire_grace_time is not None
+        watched = self._is_watched(job)
         try:
             for run_time in run_times:
                 if watched or listeners.mask & EVENT_JOB_STARTED:
