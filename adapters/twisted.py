@@ -411,6 +411,7 @@ class TwistedExecutor(BaseExecutor):
                 return True  # and the next job's run may be this one
             self._await(run, run_times, awaited, watched)
             run = None
+            _current.set(None)  # what follows, a listener maybe, is no part of it
             return False
 
         token = _current.set(None)

@@ -39,6 +39,7 @@ from tocsin.events import (
     EVENT_JOB_EXECUTED,
     EVENT_JOB_MAX_INSTANCES,
     EVENT_JOB_MISSED,
+    EVENT_JOB_REMOVED,
     EVENT_JOB_STARTED,
     EVENT_SCHEDULER_SHUTDOWN,
 )
@@ -172,6 +173,23 @@ def test_shutdown_answers_when_the_jobs_have_ended(
     with pytest.raises(SchedulerNotRunningError):
         simulated.shutdown()
     simulated.start()
+
+
+def test_a_listener_that_shuts_down_waits_for_the_job_that_was_begun_before(clock: Clock) -> None:
+    """Nobody listens to what is submitted, so that the batch is begun as a whole."""
+    scheduler = TwistedScheduler(reactor=clock)
+    done: list[Any] = []
+    scheduler.add_listener(
+        lambda event: scheduler.shutdown().addCallback(done.append), EVENT_JOB_REMOVED
+    )
+    scheduler.add_job(lambda: deferLater(clock, 30), id="job")
+    scheduler.start()
+    clock.advance(0)
+    assert not scheduler.running
+    clock.advance(29)
+    assert done == []
+    clock.advance(1)
+    assert done == [None]
 
 
 def test_shutdown_has_a_limit(
