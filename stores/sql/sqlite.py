@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite.pysqlite import dialect
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from tocsin.claims import Claim
 from tocsin.stores.rows import Advance, ClaimedRow, Row
@@ -44,6 +44,8 @@ _WITH_FROM = (3, 33)
 _BLOCK = 50
 #: So often, in seconds, it is looked whether others have changed something.
 _LOOK = 0.1
+#: After so long, in seconds, the journal's mode is set again.
+_AGAIN = 0.01
 #: What is kept of a database in memory by a connection that claims, in KiB, which SQLite has below
 #: zero: by default less than 10,000 jobs take.
 _USUAL_CACHE, _CACHE = -2000, -8192
@@ -204,10 +206,18 @@ class SQLite(Database):
         if sqlite_version_info < _OLDEST:
             version, oldest = (".".join(map(str, each)) for each in (sqlite_version_info, _OLDEST))
             raise RuntimeError(f"this Python has SQLite {version}, {oldest} or later is needed")
-        if connection.exec_driver_sql("PRAGMA journal_mode").scalar() in ("wal", "memory"):
-            return
-        # Readers and the writer do not wait for each other, and a commit is written once.
-        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        patience = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() / 1000
+        deadline = time.monotonic() + patience
+        while connection.exec_driver_sql("PRAGMA journal_mode").scalar() not in ("wal", "memory"):
+            try:
+                # Readers and the writer do not wait for each other, a commit is written once.
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            except OperationalError:
+                # It does not wait for another that does the same: each of them holds a lock of
+                # readers, which the other's would have to wait for.
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(_AGAIN)
 
     def changes(self, connection: Connection, sender: str, stop: socket) -> Iterator[int | None]:
         version = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,6 +83,33 @@ def now(store: SQLAlchemyJobStore) -> int:
 
 
 # Options
+
+
+@pytest.mark.parametrize("patience", [10, 0])
+def test_another_that_makes_the_file_at_once(
+    tmp_path: Path, opened: Callable[..., SQLAlchemyJobStore], patience: float
+) -> None:
+    """SQLite doesn't wait, when it sets the journal's mode, for one that has begun to write."""
+    file = tmp_path / "jobs.sqlite"
+    engine = create_engine(f"sqlite:///{file}", connect_args={"timeout": patience})
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    tries = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def be_quicker(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement == "PRAGMA journal_mode = WAL":
+            tries.append(statement)
+            other.execute("BEGIN IMMEDIATE" if len(tries) == 1 else "COMMIT")
+
+    if patience:
+        opened(engine=engine)
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    else:
+        with pytest.raises(DBAPIError, match="locked"):
+            opened(engine=engine)
+    assert len(tries) == (2 if patience else 1)
+    other.close()
+    engine.dispose()
 
 
 def test_texts_are_options(url: str, opened: Callable[..., Any]) -> None:
