@@ -10,7 +10,10 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from calendar import monthrange
+from collections.abc import Iterable
+from collections.abc import Iterable
 from datetime import date, datetime, timedelta, timezone, tzinfo
+from functools import partial
 from itertools import count, islice, pairwise, takewhile
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -23,7 +26,7 @@ from support.oracle import DAY, EPOCH, SECOND, Definition, instant_of, nth_date,
 
 from tocsin.engine import civil
 from tocsin.engine.cron import CronSchedule
-from tocsin.engine.periodic import CalendarSchedule, Interval, IntervalSchedule, Steps
+from tocsin.engine.periodic import CalendarSchedule, IntervalSchedule
 from tocsin.engine.schedule import FireTimes, Schedule
 from tocsin.engine.zone import Zone, zone_of
 
@@ -50,24 +53,23 @@ def masks(low: int, high: int, most: int) -> st.SearchStrategy[int]:
     return st.sets(values, min_size=1, max_size=most).map(mask_of)
 
 
+ANY_DAY = {
+    "days": every(1, 31),
+    "from_end": 0,
+    "nearest": 0,
+    "day_nth": 0,
+    "weekdays": every(0, 6),
+    "weekday_nth": 0,
+    "either": False,
+    "weeks": every(1, 53),
+    "months": every(1, 12),
+    "years": None,
+}
+
+
 def cron(tz: tzinfo = UTC, first: int | None = None, last: int | None = None, **fields: Any) -> Any:
     """Make a schedule that fires at every midnight, but for the fields that are given."""
-    default = {
-        "once": True,
-        "seconds": 1,
-        "minutes": 1,
-        "hours": 1,
-        "days": every(1, 31),
-        "from_end": 0,
-        "nearest": 0,
-        "day_nth": 0,
-        "weekdays": every(0, 6),
-        "weekday_nth": 0,
-        "either": False,
-        "weeks": every(1, 53),
-        "months": every(1, 12),
-        "years": None,
-    }
+    default = {"once": True, "seconds": 1, "minutes": 1, "hours": 1, **ANY_DAY}
     assert fields.keys() <= default.keys()
     return CronSchedule(tz, first, last, *{**default, **fields}.values())
 
@@ -155,16 +157,9 @@ def rules_of(draw: st.DrawFn, field: str) -> dict[str, Any]:
     by_weekday = found.keys() & {"weekdays", "weekday_nth"}
     either = found.get("either", False)
     return {
+        **ANY_DAY,
         "days": 0 if by_day or (either and by_weekday) else every(1, 31),
-        "from_end": 0,
-        "nearest": 0,
-        "day_nth": 0,
         "weekdays": 0 if by_weekday or either else every(0, 6),
-        "weekday_nth": 0,
-        "either": either,
-        "weeks": every(1, 53),
-        "months": every(1, 12),
-        "years": None,
         **found,
     }
 
@@ -208,6 +203,71 @@ def test_the_days_of_a_mask(field: str, data: st.DataObject, start: date) -> Non
         assert schedule.can_match()
     if schedule.can_match():
         check(schedule, right, midnight(days[0]), midnight(days[-1]) + 1)
+
+
+#: The first days of months of every length that begin on every weekday.
+MONTHS = {
+    (monthrange(year, month)[1], date(year, month, 1).weekday()): date(year, month, 1)
+    for year in range(2000, 2028)
+    for month in range(1, 13)
+}.values()
+
+
+@pytest.mark.parametrize(
+    ("field", "numbers", "left"),
+    [
+        ("days", range(1, 32), {}),
+        ("from_end", range(31), {"days": 0}),
+        ("nearest", (0, 1, 2, 3, 15, 27, 28, 29, 30, 31), {"days": 0}),
+        ("day_nth", range(42), {"days": 0}),
+        ("weekdays", range(7), {}),
+        ("weekday_nth", range(42), {"weekdays": 0}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_each_bit_in_each_month(field: str, numbers: Iterable[int], left: dict[str, int]) -> None:
+    assert len(MONTHS) == 28
+    for number in numbers:
+        rules = {**ANY_DAY, **left, field: 1 << number}
+        schedule = cron(**rules)
+        for first in MONTHS:
+            length = monthrange(first.year, first.month)[1]
+            days = [first + timedelta(days=n) for n in range(length)]
+            right = [midnight(day) for day in days if matches(rules, day)]
+            check(schedule, right, midnight(first), midnight(days[-1]) + 1)
+
+
+#: The first days of months of every length that begin on every weekday.
+MONTHS = {
+    (monthrange(year, month)[1], date(year, month, 1).weekday()): date(year, month, 1)
+    for year in range(2000, 2028)
+    for month in range(1, 13)
+}.values()
+
+
+@pytest.mark.parametrize(
+    ("field", "numbers"),
+    [
+        ("days", range(1, 32)),
+        ("from_end", range(31)),
+        ("nearest", (0, 1, 2, 3, 15, 27, 28, 29, 30, 31)),
+        ("day_nth", range(42)),
+        ("weekdays", range(7)),
+        ("weekday_nth", range(42)),
+    ],
+)
+def test_each_bit_in_each_month(field: str, numbers: Iterable[int]) -> None:
+    assert len(MONTHS) == 28
+    for number in numbers:
+        rules = {**ANY_DAY, field: 1 << number}
+        if field != "days" and field != "weekdays":
+            rules["weekdays" if field == "weekday_nth" else "days"] = 0
+        schedule = cron(**rules)
+        for first in MONTHS:
+            length = monthrange(first.year, first.month)[1]
+            days = [first + timedelta(days=n) for n in range(length)]
+            right = [midnight(day) for day in days if matches(rules, day)]
+            check(schedule, right, midnight(first), midnight(days[-1]) + 1)
 
 
 @given(
@@ -411,6 +471,52 @@ def test_cron_in_any_zone(
     check_at(schedule, right, [each * SECOND for each in points_near(tz)])
 
 
+@pytest.mark.parametrize("once", [False, True])
+@pytest.mark.parametrize(
+    "offsets",
+    [
+        (0, 1, 0, 1),
+        (1, 0, 1, 0),
+        (0, 1, 2, 3),
+        (3, 2, 1, 0),
+        (-10, 14, -10),
+        (14, -10, 14),
+        (0, 23, 0, -23, 0),
+    ],
+)
+def test_cron_at_the_very_jump(offsets: tuple[int, ...], once: bool) -> None:
+    """What fires as the clock jumps, a second before or after, every day or seldom."""
+    times = [n * 4 * DAY + DAY // 2 for n in range(1, len(offsets))]
+    hours = [each * 3600 for each in offsets]
+    tz = Jumps(hours[0], list(zip(times, hours[1:], strict=True)))
+    low, high = -20 * DAY * SECOND, 40 * DAY * SECOND
+    points = [each * SECOND for each in points_near(tz)]
+    ends = {time + each for time, pair in zip(times, pairwise(hours), strict=True) for each in pair}
+    for local in {end + n for end in ends for n in (-1, 0, 1)}:
+        day = EPOCH.date() + timedelta(days=local // DAY)
+        hour, minute, second = local // 3600 % 24, local // 60 % 60, local % 60
+        for seldom in ({}, {"weekdays": 1 << day.weekday()}, {"days": 1 << day.day}):
+            rules = {**ANY_DAY, **seldom}
+            schedule = cron(
+                tz,
+                once=once,
+                hours=1 << hour,
+                minutes=1 << minute,
+                seconds=1 << second,
+                **rules,
+            )
+            definition = Definition(
+                partial(matches, rules),
+                frozenset([hour]),
+                frozenset([minute]),
+                frozenset([second]),
+                once,
+            )
+            right = definition.fire_times(tz, low, high)
+            check(schedule, right, low, high)
+            check_at(schedule, right, points)
+
+
 @given(
     tz=jumps(),
     start=st.integers(-400, 20),
@@ -553,38 +659,6 @@ def test_an_interval_is_a_list(first: int, step: int, last: int | None) -> None:
         assert schedule.previous(last + 100) == (right[-1] if right else None)
 
 
-class Bare(Steps):
-    """What has steps, and nothing else."""
-
-    __slots__ = ()
-
-
-@given(
-    first=st.integers(-20, 20),
-    step=st.integers(1, 7),
-    last=st.none() | st.integers(-20, 40),
-    shift=st.integers(0, 6),
-    now=st.integers(-30, 60),
-)
-def test_steps_go_on_from_the_run_before(
-    first: int, step: int, last: int | None, shift: int, now: int
-) -> None:
-    """From where they were begun, in step with the first or not."""
-    trigger, edge = Bare(), Schedule(UTC)
-    trigger._first, trigger._last, trigger._jitter = first, last, None
-    trigger._interval = Interval({}, "", timedelta(microseconds=step), step)
-    until = 100 if last is None else last
-    grid = range(first, until + 1, step)
-    assert trigger.next_run(None, now, edge) == next((n for n in grid if n >= now), None)
-    begun = first + shift
-    steps = range(begun, until + 1, step)
-    for one, following in pairwise([*steps, None]):
-        if one is not None and (following is not None or last is not None):
-            assert trigger.next_run(one, now, edge) == following
-    latest = max((n for n in steps if n <= now), default=begun)
-    assert trigger.latest_run(begun, now, edge) == latest
-
-
 #: Seconds from 1970 on, at a midnight or beside it.
 AT_MIDNIGHT = st.builds(lambda day, past: day * DAY + past, st.integers(0, 9), st.integers(-1, 1))
 
@@ -623,6 +697,28 @@ def test_fire_times_are_within_bounds_and_limit(
     cells = array("q", bytes(8 * room))
     filled = schedule.fill(cells, low, 30 * DAY * SECOND if high is None else high)
     assert list(cells[:filled]) == right[:room]
+
+
+class Counted(Jumps):
+    """A zone that counts how often it is asked."""
+
+    asked = 0
+
+    def fromutc(self, when: datetime) -> datetime:
+        self.asked += 1
+        return super().fromutc(when)
+
+
+def test_what_is_over_does_not_have_a_zone_looked_at_as_far_as_it_goes() -> None:
+    tz = Counted(0, [])
+    schedule = cron(tz, 0, 0)
+    found = FireTimes(schedule, -1, None, None)
+    assert next(found) == schedule.moment(0)
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    asked = tz.asked
+    assert [next(found, None) for _ in range(3)] == [None] * 3
+    assert schedule.next_datetime(epoch) is schedule.previous_datetime(epoch) is None
+    assert tz.asked == asked
 
 
 @pytest.mark.parametrize("number", [2**60 + 1, -(2**60) - 1, 2**63, -(2**63) - 1, 2**80])
