@@ -11,7 +11,6 @@ from array import array
 from bisect import bisect_left, bisect_right
 from calendar import monthrange
 from collections.abc import Iterable
-from collections.abc import Iterable
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from functools import partial
 from itertools import count, islice, pairwise, takewhile
@@ -229,39 +228,6 @@ def test_each_bit_in_each_month(field: str, numbers: Iterable[int], left: dict[s
     assert len(MONTHS) == 28
     for number in numbers:
         rules = {**ANY_DAY, **left, field: 1 << number}
-        schedule = cron(**rules)
-        for first in MONTHS:
-            length = monthrange(first.year, first.month)[1]
-            days = [first + timedelta(days=n) for n in range(length)]
-            right = [midnight(day) for day in days if matches(rules, day)]
-            check(schedule, right, midnight(first), midnight(days[-1]) + 1)
-
-
-#: The first days of months of every length that begin on every weekday.
-MONTHS = {
-    (monthrange(year, month)[1], date(year, month, 1).weekday()): date(year, month, 1)
-    for year in range(2000, 2028)
-    for month in range(1, 13)
-}.values()
-
-
-@pytest.mark.parametrize(
-    ("field", "numbers"),
-    [
-        ("days", range(1, 32)),
-        ("from_end", range(31)),
-        ("nearest", (0, 1, 2, 3, 15, 27, 28, 29, 30, 31)),
-        ("day_nth", range(42)),
-        ("weekdays", range(7)),
-        ("weekday_nth", range(42)),
-    ],
-)
-def test_each_bit_in_each_month(field: str, numbers: Iterable[int]) -> None:
-    assert len(MONTHS) == 28
-    for number in numbers:
-        rules = {**ANY_DAY, field: 1 << number}
-        if field != "days" and field != "weekdays":
-            rules["weekdays" if field == "weekday_nth" else "days"] = 0
         schedule = cron(**rules)
         for first in MONTHS:
             length = monthrange(first.year, first.month)[1]
