@@ -158,5 +158,5 @@ class DueTable:
         """Take an entry out of the heap; a claim on it no longer holds."""
         entry = item
         if entry._entry >= 0:
-            self._heap.remove(entry._entry)
+            self._heap.take(entry._entry)
         entry._entry = absent()
