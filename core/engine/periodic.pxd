@@ -22,8 +22,10 @@ cdef class Steps:
     cdef public Schedule _edge
     cdef public Interval _interval
 
-@cython.locals(instant=int64_t, present=int64_t)
-cdef object step_after(object first, object last, int64_t step, object previous, object now)
+@cython.locals(found=object, instant=int64_t, present=int64_t)
+cdef object step_after(
+    object first, object last, int64_t step, object previous, object now, Schedule edge,
+)
 @cython.locals(instant=int64_t, until=int64_t)
 cdef object latest_step(object first, object last, int64_t step, object now)
 

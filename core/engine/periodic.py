@@ -19,15 +19,11 @@ class IntervalSchedule(Schedule):
 
     def following(self, instant: int) -> int:
         """Find the first fire time after an instant; O(1)."""
-        if instant < self.first:
-            return self.first
         count = (instant - self.first) // self.step + 1
         return self.first + count * self.step
 
     def preceding(self, instant: int) -> int:
         """Find the last fire time before an instant; O(1)."""
-        if instant <= self.first:
-            return -civil.forever()
         count = (instant - 1 - self.first) // self.step
         return self.first + count * self.step
 
@@ -73,7 +69,7 @@ class Steps:
         if self._jitter is not None:
             found: int | None = super().next_run(previous, now, edge)  # type: ignore[misc]
             return found
-        return step_after(self._first, self._last, self._interval.step, previous, now)
+        return step_after(self._first, self._last, self._interval.step, previous, now, self._edge)
 
     def latest_run(self, first: int, now: int, edge: Schedule) -> int:
         """Give the last of the run times that begin with ``first`` and are not after ``now``."""
@@ -84,22 +80,25 @@ class Steps:
 
 
 def step_after(
-    first: int, last: int | None, step: int, previous: int | None, now: int
+    first: int, last: int | None, step: int, previous: int | None, now: int, edge: Schedule
 ) -> int | None:
     """Give the instant one step after another, else the first from ``now`` on, or None."""
+    found = None
     if previous is not None:
         instant = civil.checked(previous) + step
     else:
         instant = civil.checked(first)
         present = civil.checked(now)
         if instant >= present:
-            # Already an integer: none is made.
-            return None if last is not None and instant > civil.checked(last) else first
-        instant += (present - instant + step - 1) // step * step
-    # Beyond the limit of instants there is nothing.
-    if instant >= civil.forever() >> 2 or (last is not None and instant > civil.checked(last)):
+            found = first  # already an integer: none is made
+        else:
+            instant += (present - instant + step - 1) // step * step
+    if last is not None and instant > civil.checked(last):
         return None
-    return instant
+    # From 2 ** 57 on, which is in the year 6536, it may be beyond the calendar.
+    if instant > civil.forever() >> 5 and edge.moment(instant) is None:
+        return None
+    return instant if found is None else found
 
 
 def latest_step(first: int, last: int | None, step: int, now: int) -> int:

@@ -258,7 +258,8 @@ class Trigger(BaseTrigger):
 
     def next_run(self, previous: int | None, now: int, edge: Schedule) -> int | None:
         """Do what `get_next_fire_time` does, on instants."""
-        return self.next_instant(now - 1 if previous is None else previous)
+        found = self.next_instant(now - 1 if previous is None else previous)
+        return None if found is None or self.moment(found, edge) is None else found
 
     def latest_run(self, first: int, now: int, edge: Schedule) -> int:
         """Give the last of the run times that begin with ``first`` and are not after ``now``.

@@ -23,6 +23,7 @@ from tocsin import (
     OrTrigger,
     Trigger,
 )
+from tocsin.convert import edge_of
 from tocsin.errors import CronError
 from tocsin.interfaces import ITrigger
 from tocsin.triggers import SkippingCalendarTrigger
@@ -143,6 +144,35 @@ def test_get_next_fire_time_follows_the_previous_or_now(trigger: Trigger) -> Non
         early, late = before - timedelta(days=400), after + timedelta(days=400)
         for now in (before, after, early, late):  # missed, or the clock was set back
             assert trigger.get_next_fire_time(before, now) == after
+
+
+NEW_YEARS_EVE = datetime(9999, 12, 31, 23, 59, tzinfo=UTC)
+LATE = IntervalTrigger(days=1, start_date=NEW_YEARS_EVE)
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        DateTrigger(NEW_YEARS_EVE),
+        LATE,
+        IntervalTrigger(weeks=10_000, start_date=NEW_YEARS_EVE, jitter=30),
+        CalendarIntervalTrigger(hour=23, minute=59, days=1, start_date=START.date(), timezone=UTC),
+        CronTrigger(minute=59, timezone=UTC),
+        CronTrigger(minute=59, timezone=UTC, jitter=30),
+        OrTrigger([LATE, IntervalTrigger(days=2, start_date=NEW_YEARS_EVE)]),
+        AndTrigger([LATE, LATE]),
+    ],
+    ids=str,
+)
+def test_no_run_comes_after_the_calendar(trigger: Trigger) -> None:
+    """A job whose next run time no datetime can tell would be there for ever, and unreadable."""
+    edge = edge_of(UTC)
+    now = edge.instant(NEW_YEARS_EVE)
+    last = trigger.next_run(None, now, edge)
+    assert last is not None
+    assert edge.moment(last) == trigger.get_next_fire_time(None, NEW_YEARS_EVE)
+    assert trigger.next_run(last, now, edge) is None
+    assert trigger.get_next_fire_time(trigger.moment(last), NEW_YEARS_EVE) is None
 
 
 @each_trigger
