@@ -24,11 +24,16 @@ Run = tuple[str, int]
 
 @dataclass
 class Account:
-    """All runs by what became of them, and how late each was started first, in seconds."""
+    """All runs by what became of them, and how late each was started first, in seconds.
+
+    ``told`` counts the reports of a loss by process: another one tells again of what it can't know
+    to have been told, as when the first was killed at that moment.
+    """
 
     started: Counter[Run] = field(default_factory=Counter)
     executed: Counter[Run] = field(default_factory=Counter)
     lost: Counter[Run] = field(default_factory=Counter)
+    told: Counter[tuple[int, Run]] = field(default_factory=Counter)
     others: Counter[str] = field(default_factory=Counter)
     lateness: dict[Run, float] = field(default_factory=dict)
     by_process: Counter[int] = field(default_factory=Counter)
@@ -179,6 +184,7 @@ class Cluster:
                 account.executed[run] += 1
             elif event == "JOB_LOST":
                 account.lost[run] += 1
+                account.told[int(pid), run] += 1
             elif event == "KILLED":
                 account.kills.append(float(at))
             else:
