@@ -62,15 +62,34 @@ class Claim:
         self.settled = True
 
 
+class Loss(Claim):
+    """Runs that are lost, and this scheduler's to tell of; they are settled when it has done so.
+
+    They were taken over from ``member``, who is gone. ``told`` is set when the telling has begun:
+    a loss that was not is left to others when the scheduler stops.
+    """
+
+    __slots__ = ("member", "told")
+
+    def __init__(
+        self, store: Settles, job_id: str, fence: int, times: Sequence[int], member: str
+    ) -> None:
+        super().__init__(store, job_id, fence, 0, 0.0)
+        self.times = times
+        self.member = member
+        self.told = False
+
+
 @dataclass(frozen=True)
 class Recovered:
     """Runs that their scheduler has not settled: it is gone, or could not learn that they are its.
 
     With a ``job`` they are to be started now, by whoever was given this; without one they are
-    lost, for ``reason``.
+    lost, for ``reason``, and ``loss`` is to be settled when that was told of.
     """
 
     job_id: str
     times: Sequence[int]
     job: Job | None
     reason: str
+    loss: Loss | None = None

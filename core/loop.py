@@ -38,6 +38,7 @@ from tocsin.executors import BaseExecutor
 from tocsin.triggers.limits import most_searches
 
 if TYPE_CHECKING:
+    from tocsin.claims import Recovered
     from tocsin.job import Job
     from tocsin.scheduler import BaseScheduler
     from tocsin.stores.base import BaseJobStore
@@ -245,7 +246,9 @@ class Loop:
             moments: list[Any] = [self.scheduler._edge.moment(instant) for instant in runs.times]
             job = runs.job
             if job is None:
-                self._lost(alias, runs.job_id, moments, runs.reason)
+                # A listener may have shut the store down since, which has left it to others.
+                if runs.loss is None or not runs.loss.settled:
+                    self._lost(alias, runs, moments)
                 continue
             executor = self.executors.get(job.executor)
             full = executor is not None and executor.is_full(job)
@@ -374,13 +377,19 @@ class Loop:
                     JobExecutionEvent(EVENT_JOB_ERROR, job.id, alias, moment, exception=error)
                 )
 
-    def _lost(self, alias: str, job_id: str, moments: list[datetime], reason: str) -> None:
+    def _lost(self, alias: str, runs: Recovered, moments: list[datetime]) -> None:
+        """Tell of runs that are lost, and settle them then: a crash before has others tell."""
+        job_id, loss, reason = runs.job_id, runs.loss, runs.reason
         self.logger.error('Run of job "%s" at %s is lost: %s', job_id, moments[0], reason)
+        if loss is not None:
+            loss.told = True  # or a listener that shuts the scheduler down has it told anew
         if self.scheduler.listens(EVENT_JOB_LOST):
             for moment in moments:
                 self.scheduler._dispatch_event(
                     JobExecutionEvent(EVENT_JOB_LOST, job_id, alias, moment, reason=reason)
                 )
+        if loss is not None:
+            loss.settle()
 
     def _finished(self, alias: str, job: Job) -> None:
         self.logger.info('Removed job "%s": its schedule has ended', job.name)

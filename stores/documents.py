@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import time
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
-from tocsin.claims import Claim
-from tocsin.stores.rows import ClaimedRow, OrphanedRuns, Row, RowJobStore
-from tocsin.stores.shared import elapsed
+from tocsin.stores.rows import ClaimedRow, Row, RowJobStore
 
 __all__ = ["DocumentJobStore", "claimed_row"]
 
@@ -27,9 +24,6 @@ class DocumentJobStore(RowJobStore):
     A document outlives its job until the last of its runs is settled.
     """
 
-    #: What the driver raises when a call has failed, or its answer was lost.
-    failures: ClassVar[tuple[type[Exception], ...]]
-
     def _reset(self) -> None:
         super()._reset()
         self._stamped = 0
@@ -42,21 +36,3 @@ class DocumentJobStore(RowJobStore):
         """
         self._stamped = max(time.time_ns() // 1000, self._stamped + 1)
         return self._stamped
-
-    @abstractmethod
-    def _take_out_runs(self, member: str, runs: Sequence[OrphanedRuns]) -> None:
-        """Take out runs of a member, and what is left of their jobs if these have ended."""
-
-    def _take_out_lost(self, member: str, found: Sequence[OrphanedRuns]) -> None:
-        """Take out those that nobody will begin anew.
-
-        What is lost is ours until it is told, so that it is told by one, and by one at least.
-        """
-        lost = [runs for runs in found if runs.record is None]
-        try:
-            self._take_out_runs(member, lost)
-        except self.failures:
-            for runs in lost:
-                claim = Claim(self, runs.id, runs.fence, 0, elapsed())
-                claim.times = runs.times
-                claim.settle()

@@ -216,8 +216,10 @@ class LeadingStore(SharedJobStore):
     def _leave(self, member: str) -> None:
         # All of it ends with our session as well, if the server can't be asked.
         with self._lock, suppress(Unavailable):
-            once = [claim for claim in self._mine.values() if claim.record is None]
-            self._settle(member, once)
+            # Whose loss was not told is left, for others to tell of.
+            kept = set[Claim](self._untold())
+            over = [each for each in self._mine.values() if each.record is None]
+            self._settle(member, [each for each in over if each not in kept])
             self._stand_back(member)
             self._tree.commit([[Delete(f"news/members/{quoted(member)}")]])
 

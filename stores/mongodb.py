@@ -106,7 +106,6 @@ class MongoDBJobStore(DocumentJobStore):
     """
 
     python_sockets = True
-    failures = (PyMongoError,)
 
     def __init__(
         self,
@@ -588,9 +587,6 @@ class MongoDBJobStore(DocumentJobStore):
             raise
         return [run in held or run in maybe for run in runs]
 
-    def _take_out_runs(self, member: str, runs: Sequence[OrphanedRuns]) -> None:
-        self._take_out(member, {(each.id, each.fence): True for each in runs})
-
     def _take_out(self, member: str, runs: Mapping[tuple[str, int], bool]) -> None:
         """Take out runs of a member, by job and fence, and what is left of jobs that have ended."""
         steps: list[UpdateOne | DeleteOne] = []
@@ -644,7 +640,7 @@ class MongoDBJobStore(DocumentJobStore):
         except PyMongoError:
             if not found:
                 raise  # and else they are found the next time
-        self._take_out_lost(member, found)
+            self._may_have_taken = True
         return found
 
     def _expel(self, member: str, now: int | None) -> list[str]:

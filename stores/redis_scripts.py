@@ -523,16 +523,18 @@ if #expelled == 0 then
   return '[]'
 end
 hand_on(gone, function(id, fence, member, mode, times)
-  local record = mode == '+' and redis.call('HGET', again, fence .. ' ' .. id)
+  if mode == '-' then
+    return nil
+  end
+  local mine, record = draw(), mode == '+' and redis.call('HGET', again, fence .. ' ' .. id)
   if record then
-    local mine = draw()
     redis.call('HDEL', again, fence .. ' ' .. id)
     redis.call('HSET', again, mine .. ' ' .. id, record)
-    found[#found + 1] = {id, times, mine, record, member}
-    return mine .. ' ' .. me .. ' 0 + ' .. times
-  elseif mode ~= '-' then
-    found[#found + 1] = {id, times, fence, false, member}
+  else
+    mode = '1'
   end
+  found[#found + 1] = {id, times, mine, record, member}
+  return mine .. ' ' .. me .. ' 0 ' .. mode .. ' ' .. times
 end)
 many('ZREM', members, expelled)
 local answer = cjson.encode(found)

@@ -68,7 +68,6 @@ class RethinkDBJobStore(DocumentJobStore):
     """
 
     python_sockets = True
-    failures = (ReqlError, OSError)
 
     def __init__(
         self,
@@ -363,9 +362,6 @@ class RethinkDBJobStore(DocumentJobStore):
             raise
         return [run in held or run in maybe for run in runs]
 
-    def _take_out_runs(self, member: str, runs: Sequence[OrphanedRuns]) -> None:
-        self._take_out(member, [(key_of(each.id), each.fence) for each in runs])
-
     def _take_out(self, member: str, runs: Sequence[tuple[str, int]]) -> set[tuple[str, int]]:
         """Take out runs of a member, by key and fence; give those that were there."""
         fences: dict[str, list[int]] = {}
@@ -389,7 +385,7 @@ class RethinkDBJobStore(DocumentJobStore):
         query = self._queries.take_over(member, gone, self._stamp(), self._taking)
         taken = self._run(query, again=True)
         self._taking = None
-        found = [
+        return [
             OrphanedRuns(
                 each["job"],
                 [int(time) for time in each["times"]],
@@ -399,8 +395,6 @@ class RethinkDBJobStore(DocumentJobStore):
             )
             for each in taken
         ]
-        self._take_out_lost(member, found)
-        return found
 
     def _hand_back(self, member: str, taken: Sequence[OrphanedRuns]) -> None:
         gone: dict[str, list[dict[str, Any]]] = {}

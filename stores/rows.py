@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tocsin.claims import Claim, Recovered
+from tocsin.claims import Claim, Loss, Recovered
 from tocsin.errors import JobLookupError
 from tocsin.job import Job
 from tocsin.stores.shared import SharedJobStore, elapsed
@@ -66,8 +66,8 @@ class Advance(NamedTuple):
 class OrphanedRuns(NamedTuple):
     """The runs of one claim of a member that was expelled.
 
-    With a ``record`` they belong to us now, with a higher ``fence``, which no claim of the job
-    has had or will have; without one they are out.
+    They belong to us now, with a higher ``fence``, which no claim of the job has had or will have.
+    With a ``record`` they are begun anew; without one they are lost, and ours until that was told.
     """
 
     id: str
@@ -100,8 +100,10 @@ class RowJobStore(SharedJobStore):
 
     def _reset(self) -> None:
         super()._reset()
-        # Runs that were taken over and can't be begun here, to be left to others.
+        # Runs that were taken over and can't be begun or told of here, to be left to others.
         self._unwanted: list[OrphanedRuns] = []
+        # Whether it is not known what was taken over, for the answer was lost.
+        self._may_have_taken = False
         self._known_due, self._told = None, False
         self._found_none = False
         # The thread that hears of changes by others.
@@ -159,7 +161,11 @@ class RowJobStore(SharedJobStore):
 
     @abstractmethod
     def _orphans(self, member: str, now: int | None) -> list[OrphanedRuns]:
-        """Expel members whose leases ran out, and take their runs: see `OrphanedRuns`."""
+        """Expel members whose leases ran out, and take over their runs: see `OrphanedRuns`.
+
+        Those of jobs that were removed are taken out, if they would have been begun anew. When
+        it raised, it is called again, and gives what was taken over before as well; O(k log n).
+        """
 
     @abstractmethod
     def _hand_back(self, member: str, taken: Sequence[OrphanedRuns]) -> None:
@@ -338,17 +344,12 @@ class RowJobStore(SharedJobStore):
 
     def _take_over(self, member: str, now: int | None) -> list[Recovered]:
         found = []
-        for runs in self._orphans(member, now):
-            job = None
-            reason = f"the scheduler {runs.member} that had claimed it has stopped answering"
-            if runs.record is not None:
-                job = self._adopted(runs.id, runs.record, runs.fence, runs.times)
-                if job is None:
-                    self._unwanted.append(runs)
-                    continue
+        for runs in self._taken(member, now):
+            each = self._taken_over(runs.id, runs.times, runs.fence, runs.record, runs.member)
+            if each is None:
+                self._unwanted.append(runs)
             else:
-                reason += "; it may have run"
-            found.append(Recovered(runs.id, runs.times, job, reason))
+                found.append(each)
         try:
             self._leave_unwanted(member)
         except Exception:
@@ -357,8 +358,25 @@ class RowJobStore(SharedJobStore):
             # What was found is started all the same; the next call leaves the rest to others.
         return found
 
+    def _taken(self, member: str, now: int | None) -> list[OrphanedRuns]:
+        self._may_have_taken = False
+        try:
+            return self._orphans(member, now)
+        except BaseException:
+            self._may_have_taken = True
+            raise
+
+    def _leave_losses(self, member: str, losses: Sequence[Loss]) -> None:
+        """Have others tell of losses, those among them that we may have without knowing."""
+        if self._may_have_taken:
+            self._unwanted += self._taken(member, self._given(self._now()))
+        self._unwanted += [
+            OrphanedRuns(loss.job_id, loss.times, loss.fence, None, loss.member) for loss in losses
+        ]
+        self._leave_unwanted(member)
+
     def _leave_unwanted(self, member: str) -> None:
-        """Leave runs that can't be begun here to others; we look at them again as they do."""
+        """Leave runs to others that can't be begun or told of here; we look at them as they do."""
         if self._unwanted:
             self._hand_back(member, self._unwanted)
             self._unwanted = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from tocsin.claims import Claim, Recovered
 from tocsin.errors import JobLookupError
@@ -30,6 +31,11 @@ class ShardJobStore(InboxStore):
     heap; a claim asks the server nothing, and to advance claims takes one transaction for up to
     a thousand of them. What others change is read when the server says so, and nothing else.
     """
+
+    def _reset(self) -> None:
+        super()._reset()
+        # What may have been taken over, while that is not known.
+        self._taking: list[Recovered] = []
 
     # Claiming
 
@@ -347,44 +353,51 @@ class ShardJobStore(InboxStore):
             return super().recover(now)
 
     def _take_over(self, member: str, now: int | None) -> list[Recovered]:
-        if not self._orphans():
-            return []
+        found = self._taken_before(member)
+        try:
+            if self._orphans():
+                found += self._take_orphans(member)
+        except Exception:
+            if not found:
+                raise
+            # What was found is looked after all the same; the next call asks for the rest again.
+        return found
+
+    def _taken_before(self, member: str) -> list[Recovered]:
+        """Give what an earlier call has taken over, if its answer was lost."""
+        taking = self._taking
+        held = self._recorded(member, list(map(_claim_of, taking))) if taking else []
+        self._taking = []
+        return [found for found, was in zip(taking, held, strict=True) if was]
+
+    def _take_orphans(self, member: str) -> list[Recovered]:
         # A member may have come, led a shard and given it to us since we last looked.
         self._learn_members(member)
-        found: list[Recovered] = []
-        work: dict[Shard, list[tuple[Entry, list[tuple[Run, Recovered, Run | None]]]]] = {}
+        work: dict[Shard, list[tuple[Entry, tuple[Run, ...]]]] = {}
+        taking: dict[Shard, list[Recovered]] = {}
         for entry in self._orphans():
-            runs = []
-            for run in entry.runs:
-                if run.member not in self._alive:
-                    taken = self._taken(entry, run, member)
-                    if taken is not None:
-                        runs.append((run, *taken))
-            if runs:
+            runs, taken = self._taken(entry, member)
+            if runs != entry.runs:
                 work.setdefault(entry.shard, []).append((entry, runs))
+                taking.setdefault(entry.shard, []).extend(taken)
         parts: list[_Write] = []
-        after: dict[Entry, tuple[Run, ...]] = {}
-        for shard, steps in work.items():
+        for shard, entries in work.items():
             lines = bytearray()
-            for entry, runs in steps:
-                anew = {run.fence: new for run, _, new in runs}
-                after[entry] = tuple(
-                    each for run in entry.runs if (each := anew.get(run.fence, run)) is not None
-                )
-                lines += shard.line(entry, entry.scheduled, entry.next_run, after[entry])
+            for entry, runs in entries:
+                lines += shard.line(entry, entry.scheduled, entry.next_run, runs)
             parts.append((shard, bytes(lines), [self._append(shard, lines)]))
+        self._taking = list(chain.from_iterable(taking.values()))
+        found: list[Recovered] = []
         for (shard, _, _), refused in self._committed(parts):
             if refused is not None:
                 self._doubt([shard])
                 continue
             for entry, runs in work[shard]:
-                shard.set_runs(entry, after[entry])
-                for old, recovered, _ in runs:
-                    if recovered.job is not None:
-                        claim = recovered.job._handle
-                        self._mine[claim.job_id, claim.fence] = claim
-                    if old.record is not False:
-                        found.append(recovered)
+                shard.set_runs(entry, runs)
+            found += taking[shard]
+        self._taking = []
+        for claim in map(_claim_of, found):
+            self._mine[claim.job_id, claim.fence] = claim
         return found
 
     def _orphans(self) -> list[Entry]:
@@ -395,14 +408,28 @@ class ShardJobStore(InboxStore):
             if any(run.member not in self._alive for run in entry.runs)
         ]
 
-    def _taken(self, entry: Entry, run: Run, member: str) -> tuple[Recovered, Run | None] | None:
-        """Say what becomes of a run whose member is gone; None if we can't start it."""
-        reason = f"the scheduler {run.member} that had claimed it has stopped answering"
-        if not isinstance(run.record, str):
-            return Recovered(entry.id, run.times, None, reason + "; it may have run"), None
-        new = Run(entry.shard.fence(), member, run.times, run.record)
-        job = self._adopted(entry.id, run.record, new.fence, run.times)
-        return None if job is None else (Recovered(entry.id, run.times, job, reason), new)
+    def _taken(self, entry: Entry, member: str) -> tuple[tuple[Run, ...], list[Recovered]]:
+        """Give the runs of a job as they are when we have those of members who are gone.
+
+        And those that we have then; what we can't start is left as it is.
+        """
+        runs: list[Run] = []
+        taken: list[Recovered] = []
+        for run in entry.runs:
+            if run.member in self._alive:
+                runs.append(run)
+            elif run.record is not False:  # or nobody need look after it
+                new = Run(entry.shard.fence(), member, run.times, run.record)
+                found = self._taken_over(entry.id, run.times, new.fence, run.record, run.member)
+                runs.append(run if found is None else new)
+                taken += [] if found is None else [found]
+        return tuple(runs), taken
+
+
+def _claim_of(found: Recovered) -> Claim:
+    """Give the claim of runs that were taken over."""
+    claim: Claim = found.job._handle if found.loss is None else found.loss  # type: ignore[union-attr]
+    return claim
 
 
 def _run_of(runs: Iterable[Run], claim: Claim, member: str) -> Run | None:

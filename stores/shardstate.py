@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, unquote
 
 from tocsin.job import Job
@@ -28,7 +28,7 @@ class Run:
     __slots__ = ("fence", "member", "record", "times")
 
     def __init__(
-        self, fence: int, member: str, times: Sequence[int], record: str | bool | None
+        self, fence: int, member: str, times: Sequence[int], record: str | Literal[False] | None
     ) -> None:
         self.fence = fence
         self.member = member

@@ -16,7 +16,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tocsin.claims import Claim, Recovered
+from tocsin.claims import Claim, Loss, Recovered
 from tocsin.codecs import LARGEST, Codec
 from tocsin.convert import as_bool, as_number, edge_of
 from tocsin.errors import JobLookupError, TransientJobError
@@ -56,8 +56,8 @@ class SharedJobStore(BaseJobStore):
     A scheduler becomes a member of the store with its first claim, and stays one as long as it
     renews its lease. A run is recorded in the step that advances its job, belongs to the member
     that did so, and is settled when it has ended. When a member's lease has run out, others
-    take over: a run of a job with ``at_least_once`` is begun anew, the loss of any other run is
-    reported.
+    take over its runs: one of a job with ``at_least_once`` is begun anew, and settled when it has
+    ended; the loss of any other is reported, and settled then.
 
     ``lease`` is how long a claim or a membership lasts unless renewed, ``poll_interval`` how
     late at the latest a change by another scheduler is seen, both in seconds. ``clock`` says
@@ -111,6 +111,8 @@ class SharedJobStore(BaseJobStore):
         # So many claims at once are advanced in time, by what we know.
         self._most_claims = _MOST_CLAIMS
         self._put_off: list[tuple[Job, Claim]] = []
+        # What was given to be told of, until it is settled.
+        self._losses: dict[Loss, Recovered] = {}
         self._closing = False
         # The claims that have to be settled before we leave, once the store was shut down while
         # their runs went on; and whether the thread leaves by itself.
@@ -157,10 +159,11 @@ class SharedJobStore(BaseJobStore):
 
     @abstractmethod
     def _take_over(self, member: str, now: int | None) -> list[Recovered]:
-        """Expel members whose leases ran out, and take over their runs.
+        """Expel members whose leases ran out, and take over their runs: see `_taken_over`.
 
-        Those at least once become the member's, with a higher fencing token, and are given with
-        a job whose handle is the new `Claim`, ``times`` set; the others are taken out.
+        They become the member's, with a higher fencing token, until they are settled. Those that
+        would be begun anew, of jobs that were removed, are taken out instead. An earlier call that
+        raised may have taken some over: they are given now.
         """
 
     # Life
@@ -206,9 +209,20 @@ class SharedJobStore(BaseJobStore):
         member, self._member = self._member, None
         try:
             if member is not None:
+                untold = self._untold()
+                for loss in untold:
+                    loss.leave()
+                self._leave_losses(member, untold)
                 self._leave(member)
         finally:
             self._close()
+
+    def _untold(self) -> list[Loss]:
+        """List the losses that are ours to tell of, and that we have not begun to tell of."""
+        return [loss for loss in list(self._losses) if not loss.told]
+
+    def _leave_losses(self, member: str, losses: Sequence[Loss]) -> None:
+        """Have others tell of losses, where `_leave` would take them out."""
 
     def _stop_keeping(self) -> None:
         """Have the thread settle what has ended, and end."""
@@ -351,6 +365,8 @@ class SharedJobStore(BaseJobStore):
         """Take note that the runs of a claim have ended; from any thread, without waiting."""
         with self._wake:
             self._unsettled.append(claim)
+            if isinstance(claim, Loss):
+                self._losses.pop(claim, None)
             if self._awaited is not None:
                 self._awaited.discard(claim)
             self._wake.notify()
@@ -360,12 +376,22 @@ class SharedJobStore(BaseJobStore):
         if member is None:
             return
         for claim, held in zip(claims, self._settle(member, claims), strict=True):
-            if not held:
+            if held:
+                continue
+            moment = _UTC.moment(claim.times[0])
+            if isinstance(claim, Loss):
+                self._logger.warning(
+                    'A run of job "%s" at %s was reported lost when its lease had run out; another'
+                    " scheduler reports it as well",
+                    claim.job_id,
+                    moment,
+                )
+            else:
                 self._logger.warning(
                     'A run of job "%s" at %s ended when its lease had run out; another scheduler'
                     " has taken it over",
                     claim.job_id,
-                    _UTC.moment(claim.times[0]),
+                    moment,
                 )
 
     def recover(self, now: int) -> Sequence[Recovered]:
@@ -374,9 +400,11 @@ class SharedJobStore(BaseJobStore):
         if not self._doubtful and present < self._recover_at <= present + self.lease * _SECOND:
             return ()
         member = self._join(now)
-        found = self._resolved(member)
+        found = [*self._resolved(member), *self._losses.values()]
         try:
-            found += self._take_over(member, self._given(now))
+            taken = self._take_over(member, self._given(now))
+            self._losses.update((each.loss, each) for each in taken if each.loss is not None)
+            found += taken
         except Exception:
             if not found:
                 raise
@@ -531,6 +559,21 @@ class SharedJobStore(BaseJobStore):
         claim.times = times
         job._handle = claim
         return job
+
+    def _taken_over(
+        self, job_id: str, times: Sequence[int], fence: int, record: str | None, member: str
+    ) -> Recovered | None:
+        """Give runs that were taken over from a member who is gone.
+
+        With a ``record`` they are begun anew: None, and a report, if they can't be here. Without
+        one they are a loss.
+        """
+        reason = f"the scheduler {member} that had claimed it has stopped answering"
+        if record is None:
+            loss = Loss(self, job_id, fence, times, member)
+            return Recovered(job_id, times, None, f"{reason}; it may have run", loss)
+        job = self._adopted(job_id, record, fence, times)
+        return None if job is None else Recovered(job_id, times, job, reason)
 
     def _unreadable(self, job_id: str, error: Exception) -> None:
         if self._scheduler is not None:

@@ -8,11 +8,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timedelta
 from time import monotonic, sleep
 from typing import Any
 
-from tocsin.claims import Claim, Recovered
+from tocsin.claims import Claim, Loss, Recovered
 from tocsin.clock import SystemClock
 from tocsin.errors import TransientJobError
 from tocsin.events import (
@@ -176,6 +177,24 @@ class SharedStoreCompliance:
         """Settle runs at once."""
         assert store._member is not None
         return store._settle(store._member, [job._handle for job in jobs])
+
+    def lost(self, *found: Recovered) -> list[Loss]:
+        """Give what is to be told of, where all that was found is lost."""
+        losses = [each.loss for each in found if each.job is None and each.loss is not None]
+        assert len(losses) == len(found)
+        return losses
+
+    def told(self, *found: Recovered) -> None:
+        """Settle losses, as a scheduler does that has told of them, and wait for that."""
+        losses = self.lost(*found)
+        for loss in losses:
+            loss.settle()
+        _wait_until(lambda: not any(map(self.is_recorded, losses)))
+
+    def is_recorded(self, loss: Loss) -> bool:
+        """Tell whether lost runs are still stored as those of whoever took them over."""
+        store: Any = loss.store
+        return any(store._recorded(store._member, [loss]))
 
     # Seeing what others do
 
@@ -386,9 +405,87 @@ class SharedStoreCompliance:
             assert lost.job is None
             assert list(lost.times) == [self.at(0)]
             assert lost.reason
+        self.told(*found)
+        for store in (other, third):
+            self.abandon(store)
         self.expire()
-        assert self.recovered(third) == []
-        assert other.get_all_jobs() == []
+        last = self.open()
+        assert self.recovered(last) == []
+        assert last.get_all_jobs() == []
+
+    def test_a_loss_that_nobody_has_told_of_is_reported_by_the_next(self) -> None:
+        one, other, third = self.open(), self.open(), self.open()
+        one.add_jobs([self.job(f"{number}") for number in range(5)], False)
+        self.started(one)
+        self.abandon(one)
+        self.expire()
+        found = [*self.recovered(other), *self.recovered(third)]
+        assert sorted(lost.job_id for lost in found) == [f"{number}" for number in range(5)]
+        before = {loss.job_id: loss for loss in self.lost(*found)}
+        self.told(*(lost for lost in found if lost.job_id == "3"))
+        for store in (other, third):
+            self.abandon(store)
+        self.expire()
+        last = self.open()
+        found = self.recovered(last)
+        assert sorted(lost.job_id for lost in found) == ["0", "1", "2", "4"]
+        for loss in self.lost(*found):
+            assert loss.fence > before[loss.job_id].fence
+            assert list(loss.times) == [self.at(0)]
+            assert loss.member == before[loss.job_id].store._member  # type: ignore[attr-defined]
+        self.told(*found)
+        self.abandon(last)
+        self.expire()
+        assert self.recovered(self.open()) == []
+
+    def test_a_loss_is_given_until_it_is_settled(self) -> None:
+        one, other = self.open(), self.open()
+        one.add_jobs([self.job("a"), self.job("b")], False)
+        self.started(one)
+        self.abandon(one)
+        self.expire()
+        found = self.recovered(other)
+        assert sorted(lost.job_id for lost in found) == ["a", "b"]
+        self.told(*(lost for lost in found if lost.job_id == "a"))
+        self.clock.advance(self.lease / 2)
+        again = self.recovered(other)  # the first telling was interrupted
+        assert self.lost(*again) == [loss for loss in self.lost(*found) if loss.job_id == "b"]
+        self.told(*again)
+        self.clock.advance(self.lease / 2)
+        assert self.recovered(other) == []
+
+    def test_whoever_tells_too_late_of_a_loss_is_refused(self) -> None:
+        one, other = self.open(), self.open()
+        one.add_jobs([self.job("once")], False)
+        self.started(one)
+        self.abandon(one)
+        self.expire()
+        (first,) = self.lost(*self.recovered(other))
+        member = other._member
+        assert member is not None
+        self.outlive(other)
+        third = self.open()
+        (second,) = self.lost(*self.recovered(third))
+        assert other._settle(member, [first]) == [False]
+        assert third._settle(third._member or "", [second]) == [True]
+        assert third._settle(third._member or "", [second]) == [False]
+
+    def test_a_lost_instance_counts_until_it_was_told_of(self) -> None:
+        one, other = self.open(), self.open()
+        one.add_jobs([self.job("wide", max_instances=3)], False)
+        self.started(one, following=1)
+        self.abandon(one)
+        self.expire()
+        found = self.recovered(other)
+        assert len(self.lost(*found)) == 1
+        third = self.open()
+        self.move(other, third)
+        (job,) = self.claimed(third, 1)
+        assert job._handle.elsewhere == 1
+        assert third.advance([(job, self.at(1), self.at(2))]) == [True]
+        self.told(*found)
+        (job,) = self.claimed(third, 2)
+        assert job._handle.elsewhere == 0
 
     def test_a_run_at_least_once_is_begun_anew(self) -> None:
         one, other, third = self.open(), self.open(), self.open()
@@ -460,9 +557,12 @@ class SharedStoreCompliance:
         found = {each.job_id: each for each in self.recovered(other)}
         assert sorted(found) == ["again", "once"]
         assert one._settle(member, claims) == [False, False]
-        again = found["again"].job
+        again, once = found["again"].job, found["once"].loss
         assert again is not None
+        assert once is not None
+        assert once.fence > late["once"]._handle.fence
         assert self.settled(other, again) == [True]
+        assert other._settle(other._member or "", [once]) == [True]
 
     def outlive(self, store: SharedJobStore) -> None:
         """Let the lease of a store run out that goes on being used."""
@@ -498,6 +598,24 @@ class SharedStoreCompliance:
         self._stores.remove(one)
         self.clock.advance(self.lease / 2)
         assert [found.job_id for found in self.recovered(other)] == ["again"]
+
+    def test_whoever_leaves_leaves_the_losses_that_he_has_not_told_of(self) -> None:
+        one, other = self.open(), self.open()
+        one.add_jobs([self.job(each) for each in ("settled", "told", "untold", "last")], False)
+        self.started(one)
+        self.abandon(one)
+        self.expire()
+        losses = {loss.job_id: loss for loss in self.lost(*self.recovered(other))}
+        assert len(losses) == 4
+        losses["settled"].settle()
+        losses["told"].told = True  # by whoever shuts the store down, who hears of it
+        members = {one._member, other._member}
+        other.shutdown()
+        self._stores.remove(other)
+        self.clock.advance(self.lease / 2)
+        found = self.recovered(self.open())
+        assert sorted(lost.job_id for lost in found) == ["last", "untold"]
+        assert {loss.member for loss in self.lost(*found)} <= members
 
     def test_whoever_leaves_while_runs_go_on_is_a_member_until_they_have_ended(self) -> None:
         one, other = self.open(), self.open()
@@ -713,6 +831,48 @@ class SharedStoreCompliance:
         codes = {event.job_id: event.code for event in told}
         assert codes == {"again": EVENT_JOB_EXECUTED, "once": EVENT_JOB_LOST}
         assert self.open().get_all_jobs() == []
+
+    def test_a_scheduler_that_dies_as_it_tells_of_losses_leaves_none_untold(self) -> None:
+        keeping = _KeepingExecutor()
+        first = self.scheduler(executors={"default": keeping})
+        for number in range(3):
+            first.add_job(note, args=[number], id=f"{number}")
+        self.clock.advance(0)
+        assert len(keeping.jobs) == 3
+        heard: list[str] = []
+
+        def die(event: Any) -> None:
+            heard.append(event.job_id)
+            raise KeyboardInterrupt
+
+        def live(event: Any) -> None:
+            heard.append(event.job_id)
+
+        self.kill(first)
+        second = self.scheduler()
+        second.add_listener(die, EVENT_JOB_LOST)
+        with suppress(KeyboardInterrupt):
+            self.clock.advance(self.lease)
+        assert len(heard) == 1
+        self.kill(second)
+        third = self.scheduler()
+        third.add_listener(live, EVENT_JOB_LOST)
+        self.clock.advance(self.lease)
+        assert sorted(heard[1:]) == ["0", "1", "2"]
+        self.kill(third)  # after it has settled them
+        fourth = self.scheduler()
+        fourth.add_listener(live, EVENT_JOB_LOST)
+        self.clock.advance(self.lease)
+        assert len(heard) == 4
+
+    def kill(self, scheduler: FakeScheduler) -> None:
+        """Have a scheduler end as if its process were killed, and its lease run out."""
+        scheduler._stop_timer()
+        self._schedulers.remove(scheduler)
+        store: Any = scheduler._jobstores["default"]
+        self._stores.append(store)
+        self.abandon(store)
+        self.expire()
 
     # Time
 

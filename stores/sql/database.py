@@ -431,7 +431,7 @@ class Database:
     def orphans(
         self, connection: Connection, member: str, now: int | None, taking: list[Any]
     ) -> list[OrphanedRuns]:
-        """Expel members, and take their runs, which are in ``taking`` if the answer is lost."""
+        """Expel members, and take their runs over: ``taking`` has them if the answer is lost."""
         present = self.time(connection, now)
         leases = dict(connection.execute(self.select_members).all())
         late = [name for name, until in leases.items() if until <= present and name != member]
@@ -445,16 +445,15 @@ class Database:
                 connection.execute(self.expel, {"ids": late, "instant": present})
             gone = sorted(owners.difference(leases).union(late))
             runs = connection.execute(self.select_orphans, {"ids": gone}).all()
-            taking[:] = runs
-            keys = [(run.job_id, run.run_time, run.fence) for run in runs]
-            again = [key for key, run in zip(keys, runs, strict=True) if run.record]
-            others = [key for key, run in zip(keys, runs, strict=True) if not run.record]
-            if again:
-                connection.execute(self.take_run, [{**_key(key), "taker": member} for key in again])
-            if others:
-                connection.execute(self.drop_run, [_key(key) for key in others])
+            kept = [run for run in runs if run.record != ""]
+            removed = [run for run in runs if run.record == ""]
+            taking[:] = kept
+            if kept:
+                connection.execute(self.take_run, [{**_key(run), "taker": member} for run in kept])
+            if removed:
+                connection.execute(self.drop_run, [_key(run) for run in removed])
         taking.clear()
-        return _claims(runs)
+        return _claims(kept)
 
     def taken(
         self, connection: Connection, member: str, taking: Sequence[Any]
@@ -467,8 +466,7 @@ class Database:
         return _claims(
             run
             for run in taking
-            if current.get((run.job_id, run.run_time))
-            == ((run.fence + _APART, member) if run.record else None)
+            if current.get((run.job_id, run.run_time)) == (run.fence + _APART, member)
         )
 
     def give_back(self, connection: Connection, member: str, taken: Sequence[OrphanedRuns]) -> None:
@@ -484,16 +482,15 @@ class Database:
 
 
 def _claims(runs: Iterable[Any]) -> list[OrphanedRuns]:
-    """Put together the runs of each claim, but for those of jobs that were removed."""
+    """Put together the runs of each claim, with the fence that they have now."""
     found: dict[tuple[str, int], list[Any]] = {}
     for run in runs:
-        if run.record != "":
-            found.setdefault((run.job_id, run.fence), []).append(run)
+        found.setdefault((run.job_id, run.fence), []).append(run)
     return [
         OrphanedRuns(
             job_id,
             sorted(run.run_time for run in several),
-            fence + _APART if several[0].record else fence,
+            fence + _APART,
             several[0].record,
             several[0].member,
         )
@@ -501,8 +498,8 @@ def _claims(runs: Iterable[Any]) -> list[OrphanedRuns]:
     ]
 
 
-def _key(key: tuple[str, int, int]) -> dict[str, Any]:
-    return dict(zip(("of_job", "of_time", "known"), key, strict=True))
+def _key(run: Any) -> dict[str, Any]:
+    return {"of_job": run.job_id, "of_time": run.run_time, "known": run.fence}
 
 
 def chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tocsin import IntervalTrigger
-from tocsin.claims import Claim, Recovered
+from tocsin.claims import Claim, Loss, Recovered
 from tocsin.events import (
     EVENT_JOB_ERROR,
     EVENT_JOB_EXECUTED,
@@ -177,6 +177,58 @@ def test_lost_runs_are_told_of(
             'Run of job "job" at 2026-02-28 23:58:00+00:00 is lost: its scheduler is gone',
         )
     ]
+
+
+def lose(scheduler: FakeScheduler, store: Shared, count: int) -> list[Loss]:
+    """Have the store say that a run of each of some jobs is lost."""
+    now = scheduler.clock.now()
+    losses = [Loss(store, f"job {number}", 1, [now], "gone") for number in range(count)]
+    store.orphans += [Recovered(each.job_id, [now], None, "lost", each) for each in losses]
+    scheduler.wakeup()
+    return losses
+
+
+def test_a_loss_is_settled_when_it_was_told_of(
+    scheduler: FakeScheduler, store: Shared, caplog: pytest.LogCaptureFixture
+) -> None:
+    losses = lose(scheduler, store, 2)
+    course: list[Any] = []
+
+    def tell(event: Any) -> None:
+        course.append((event.job_id, len(caplog.records), list(store.settled)))
+
+    scheduler.add_listener(tell, EVENT_JOB_LOST)
+    scheduler.clock.advance(0)
+    assert course == [("job 0", 1, []), ("job 1", 2, ["job 0"])]
+    assert store.settled == ["job 0", "job 1"]
+    assert all(each.told for each in losses)
+
+
+def test_a_loss_that_nobody_listens_for_is_settled(scheduler: FakeScheduler, store: Shared) -> None:
+    lose(scheduler, store, 1)
+    scheduler.clock.advance(0)
+    assert store.settled == ["job 0"]
+
+
+@pytest.mark.parametrize("where", ["log", "listener"])
+def test_losses_are_not_settled_when_their_telling_is_interrupted(
+    scheduler: FakeScheduler, store: Shared, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    losses = lose(scheduler, store, 3)
+
+    def interrupt(*message: Any) -> None:
+        if "job 1" in message or getattr(message[0], "job_id", "") == "job 1":
+            raise KeyboardInterrupt
+
+    if where == "log":
+        monkeypatch.setattr(scheduler.logger, "error", interrupt)
+    else:
+        scheduler.add_listener(interrupt, EVENT_JOB_LOST)
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.clock.advance(0)
+    assert store.settled == ["job 0"]
+    # Whoever was stopped in his log has told nobody.
+    assert [each.told for each in losses] == [True, where == "listener", False]
 
 
 def test_found_runs_are_started_here(

@@ -288,6 +288,87 @@ def test_a_run_that_is_refused_by_a_stopped_executor_is_left_to_others(
     assert [each.job_id for each in done] == ["again"]
 
 
+# Runs that are lost
+
+
+def lose(schedulers: Schedulers, count: int = 1) -> None:
+    """Have a scheduler die while runs of so many jobs go on."""
+    keeping = Keeping()
+    dead, _ = schedulers.start(keeping)
+    for number in range(count):
+        dead.add_job(note, id=f"{number}")
+    schedulers.clock.advance(0)
+    assert len(keeping.jobs) == count
+    schedulers.kill(dead)
+    schedulers.clock.advance(LEASE)
+
+
+def test_many_losses_are_told_of_once_and_settled_together(
+    schedulers: Schedulers, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 2500
+    lose(schedulers, count)
+    sizes: list[int] = []
+    settle = Store._settle
+
+    def counted(self: Store, member: str, claims: Sequence[Claim]) -> list[bool]:
+        sizes.append(len(claims))
+        return settle(self, member, claims)
+
+    monkeypatch.setattr(Store, "_settle", counted)
+    other, store = schedulers.start()
+    heard = told(other, EVENT_JOB_LOST)
+    schedulers.clock.advance(LEASE)
+    assert Counter(each.job_id for each in heard) == dict.fromkeys(map(str, range(count)), 1)
+    store._stop_keeping()
+    assert rows(store) == []
+    assert sum(sizes) == count
+    assert len(sizes) < count / 10
+    assert store._losses == {}
+
+
+def test_a_listener_that_shuts_down_hears_of_a_loss_once(
+    schedulers: Schedulers, told: Told
+) -> None:
+    lose(schedulers, 3)
+    other, _ = schedulers.start()
+    heard = told(other, EVENT_JOB_LOST)
+    other.add_listener(lambda _: other.shutdown(), EVENT_JOB_LOST)
+    schedulers.clock.advance(0)
+    assert len(heard) == 1
+    third, store = schedulers.start()
+    rest = told(third, EVENT_JOB_LOST)
+    schedulers.clock.advance(0)
+    assert sorted(each.job_id for each in [*heard, *rest]) == ["0", "1", "2"]
+    store._stop_keeping()
+    assert rows(store) == []
+
+
+def test_what_was_told_late_of_a_loss_is_in_the_log(
+    schedulers: Schedulers, caplog: pytest.LogCaptureFixture
+) -> None:
+    lose(schedulers)
+    first, store = schedulers.start()
+    first.pause()
+    (found,) = store.recover(schedulers.clock.now())
+    store._stop_keeping()
+    schedulers.clock.advance(2 * LEASE)
+    second, other = schedulers.start()
+    second.pause()
+    (again,) = other.recover(schedulers.clock.now())
+    assert found.loss is not None
+    store._settle_batch([found.loss])
+    moment = schedulers.clock.time - timedelta(seconds=3 * LEASE)
+    assert caplog.messages[-1] == (
+        f'A run of job "0" at {moment} was reported lost when its lease had run out; another'
+        " scheduler reports it as well"
+    )
+    assert again.loss is not None
+    other._settle_batch([again.loss])
+    assert rows(store) == []
+    assert len(caplog.messages) == 1
+
+
 # Leases that run out
 
 

@@ -419,7 +419,11 @@ def test_a_commit_whose_answer_is_lost(
     taken = found["again"].job
     assert taken is not None
     assert found["once"].job is None
+    loss = found["once"].loss
     assert other._settle(other._member, [taken._handle]) == [True]
+    loss.settle()
+    other._stop_keeping()
+    assert other._recorded(other._member, [loss]) == [False]
     other._recover_at = 0
     assert other.recover(late) == []
 

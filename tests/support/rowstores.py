@@ -181,29 +181,51 @@ class RowStoreCases(ABC):
         assert (found.job_id, list(found.times), found.job) == ("one", [0], claimed)
         assert store.recover(store._scheduler.now()) == ()
 
-    @pytest.mark.parametrize("count", [3, 4], ids=["some answers", "all answers of a call"])
-    def test_what_is_taken_over_is_not_lost_with_the_answer(self, count: int) -> None:
+    def orphaned(self, count: int) -> Any:
+        """Make a store that is to take two runs over, and to lose so many answers as it does."""
         dead, store = (self.open(clock="scheduler", lease=5) for _ in range(2))
         dead.add_jobs([job("once"), job("again", at_least_once=True)], False)
         assert dead.advance([(each, 0, 1) for each in claim(dead)]) == [True, True]
         dead._stop_keeping()
         store._scheduler.clock.advance(6)
-        now = store._scheduler.now()
-        store._join(now)
+        store._join(store._scheduler.now())
         self.lose_at_take_over(store, count)
+        return store
+
+    @pytest.mark.parametrize("count", [3, 4], ids=["some answers", "all answers of a call"])
+    def test_what_is_taken_over_is_not_lost_with_the_answer(self, count: int) -> None:
+        store = self.orphaned(count)
+        now = store._scheduler.now()
         if count > 3:
             with pytest.raises(self.lost):
                 store.recover(now)
             self.lose(store, 0)
-        found = {each.job_id: each.job for each in store.recover(now)}
+        found = {each.job_id: each for each in store.recover(now)}
         if found.keys() != {"once", "again"}:  # the rest is found by the next call
             store._recover_at = 0
-            found |= {each.job_id: each.job for each in store.recover(now)}
+            found |= {each.job_id: each for each in store.recover(now)}
         assert found.keys() == {"once", "again"}
-        assert found["once"] is None
-        assert found["again"]._handle.store is store
+        loss, again = found["once"].loss, found["again"].job._handle
+        assert found["once"].job is None
+        assert again.store is loss.store is store
+        loss.settle()
+        store._stop_keeping()
         store._recover_at = 0
         assert store.recover(now) == []
+        assert store._recorded(store._member, [loss, again]) == [False, True]
+
+    def test_what_may_have_been_taken_over_is_left_to_others(self) -> None:
+        store = self.orphaned(4)
+        with pytest.raises(self.lost):
+            store.recover(store._scheduler.now())
+        self.lose(store, 0)
+        other = self.open(clock="scheduler", lease=5)
+        other._scheduler.clock.advance(6)
+        store.shutdown()
+        found = {each.job_id: each for each in other.recover(other._scheduler.now())}
+        assert found.keys() == {"once", "again"}
+        assert found["once"].loss is not None
+        assert found["again"].job is not None
 
 
 class Ticking:

@@ -19,7 +19,7 @@ from tocsin.errors import ConflictingIdError
 from tocsin.job import Job
 from tocsin.stores.shards import ShardJobStore
 from tocsin.stores.shardstate import Shard
-from tocsin.stores.tree import Unavailable
+from tocsin.stores.tree import Op, Unavailable
 from tocsin.testing import SharedStoreCompliance
 
 _DEADLINE = 20.0
@@ -109,6 +109,49 @@ class ShardStoreCompliance(SharedStoreCompliance):
         taker.claim(self.clock.now() - 10**12, 1)
         giver._stand_back(giver._member)
         wait_until(lambda: bool(taker.claim(self.clock.now() - 10**12, 1)) or _leads_all(taker))
+
+    def break_take_over(self, arrived: bool) -> Any:
+        """Give a store that does not hear whether it has taken over the runs of another one."""
+        one, other = self.open(), self.open()
+        one.add_jobs([self.job("once"), self.job("again", at_least_once=True)], False)
+        self.started(one)
+        self.abandon(one)
+        self.expire()
+        store: Any = other
+        wait_until(lambda: not store.claim(self.at(-60), 1) and _leads_all(store))
+        commit = store._tree.commit
+
+        def unheard(transactions: Sequence[Sequence[Op]]) -> None:
+            if arrived:
+                commit(transactions)
+            raise Unavailable("the answer was lost")
+
+        store._tree.commit = unheard
+        try:
+            with pytest.raises(Unavailable):
+                self.recovered(store)
+        finally:
+            del store._tree.commit
+        return store
+
+    @pytest.mark.parametrize("arrived", [True, False])
+    def test_what_is_taken_over_is_not_lost_with_the_answer(self, arrived: bool) -> None:
+        store = self.break_take_over(arrived)
+        found = {each.job_id: each for each in self.recovered(store)}
+        assert found.keys() == {"once", "again"}
+        assert found["again"].job is not None
+        self.told(found["once"])
+        assert self.settled(store, found["again"].job) == [True]
+        self.clock.advance(self.lease / 2)
+        assert self.recovered(store) == []
+
+    @pytest.mark.parametrize("arrived", [True, False])
+    def test_what_may_have_been_taken_over_is_left_to_others(self, arrived: bool) -> None:
+        store = self.break_take_over(arrived)
+        store.shutdown()
+        self._stores.remove(store)
+        found = {each.job_id: each for each in self.recovered(self.open())}
+        assert found.keys() == {"once", "again"}
 
     def test_instances_elsewhere_are_counted(self) -> None:
         one, other = self.open(), self.open()
