@@ -21,9 +21,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.expressions import last_weekday, last_working, nearest_working, nth_weekday
-from support.oracle import DAY, EPOCH, SECOND, Definition, instant_of, nth_date, reached
+from support.oracle import (
+    DAY,
+    EPOCH,
+    SECOND,
+    Definition,
+    instant_of,
+    nth_date,
+    occurrences_in,
+    reached,
+    reached_in,
+)
 
-from tocsin.engine import civil
+from tocsin.engine import capi, civil
 from tocsin.engine.cron import CronSchedule
 from tocsin.engine.periodic import CalendarSchedule, IntervalSchedule
 from tocsin.engine.schedule import FireTimes, Schedule
@@ -87,14 +97,17 @@ def check(schedule: Schedule, right: list[int], low: int, high: int) -> None:
     assert back[::-1] == right
 
 
-def check_at(schedule: Schedule, right: list[int], points: list[int]) -> None:
-    """Hold a schedule to its neighbours of some points, where the list of all has them."""
+def check_at(schedule: Schedule, right: list[int], points: list[int], whole: bool = False) -> None:
+    """Hold a schedule to its neighbours of some points, where the list has them.
+
+    Where it has none there is none if the list is the ``whole``.
+    """
     for point in points:
         after, before = bisect_right(right, point), bisect_left(right, point) - 1
-        if after < len(right):
-            assert schedule.next(point) == right[after]
-        if before >= 0:
-            assert schedule.previous(point) == right[before]
+        if whole or after < len(right):
+            assert schedule.next(point) == (right[after] if after < len(right) else None)
+        if whole or before >= 0:
+            assert schedule.previous(point) == (right[before] if before >= 0 else None)
 
 
 # --- The calendar ---
@@ -258,6 +271,9 @@ def test_the_days_of_years_far_apart(years: int, days: int, months: int, point: 
         assert schedule.previous(right[0]) is None
 
 
+NEW_YEAR_IN_WEEK_53 = {"days": 1 << 1, "months": 1 << 1, "weekdays": 1 << 5, "weeks": 1 << 53}
+
+
 @pytest.mark.parametrize(
     ("rules", "possible"),
     [
@@ -265,12 +281,20 @@ def test_the_days_of_years_far_apart(years: int, days: int, months: int, point: 
         ({"days": 1 << 30, "months": 1 << 2}, False),
         ({"days": 1 << 29, "months": 1 << 2, "years": 1 << 2100}, False),
         ({"days": 1 << 29, "months": 1 << 2, "years": mask_of([1, 9996])}, True),
+        ({"days": 1 << 29, "months": 1 << 2, "years": mask_of([4, 9997])}, True),
+        ({"days": 1 << 29, "months": 1 << 2, "years": 1 << 2000}, True),
+        ({"days": 1 << 29, "months": 1 << 2, "years": 1 << 2404}, True),
+        ({"days": 1 << 1, "months": 1 << 1, "weekdays": 1 << 3, "years": 1 << 2026}, True),
+        ({"days": 1 << 1, "months": 1 << 1, "weekdays": 1 << 4, "years": 1 << 2026}, False),
         ({"days": 1 << 31, "months": mask_of([4, 6, 9, 11])}, False),
         ({"days": 1 << 1, "weeks": 1 << 53}, True),
         ({"days": 1 << 4, "weeks": 1 << 53}, False),
         ({"days": 1 << 31, "weeks": 1 << 1}, True),
         ({"days": 1 << 31, "months": 1 << 12, "weeks": 1 << 53, "years": 1 << 2020}, True),
         ({"days": 1 << 31, "months": 1 << 12, "weeks": 1 << 53, "years": 1 << 2021}, False),
+        # Of two years alike only the second one follows a leap year, and starts in week 53.
+        ({**NEW_YEAR_IN_WEEK_53, "years": mask_of([2011, 2033])}, True),
+        ({**NEW_YEAR_IN_WEEK_53, "years": mask_of([2022, 2033])}, True),
         ({"days": 1 << 29, "months": 1 << 2, "weekdays": 1}, True),
         ({"days": 1 << 2, "weekday_nth": 1 << 7, "weekdays": 0}, False),
     ],
@@ -354,14 +378,15 @@ def test_any_zone_tells_both_ways(tz: Jumps) -> None:
             first = max(segment.start, local * SECOND - segment.offset)
             assert first == reached(tz, local) * SECOND
             assert segment.start <= first < segment.end
-        moment = schedule.moment(second * SECOND + 7)
         local = second + offset
-        assert moment is not None
-        assert moment.tzinfo is tz
-        assert moment.replace(tzinfo=None, fold=0) == EPOCH + timedelta(
-            seconds=local, microseconds=7
-        )
-        assert moment.fold == (reached(tz, local) < second)
+        for micros in (0, 7):
+            moment = schedule.moment(second * SECOND + micros)
+            assert moment is not None
+            assert moment.tzinfo is tz
+            assert moment.replace(tzinfo=None, fold=0) == EPOCH + timedelta(
+                seconds=local, microseconds=micros
+            )
+            assert moment.fold == (reached(tz, local) < second)
 
 
 @given(tz=jumps(), data=st.data())
@@ -480,7 +505,48 @@ def test_cron_at_the_very_jump(offsets: tuple[int, ...], once: bool) -> None:
             )
             right = definition.fire_times(tz, low, high)
             check(schedule, right, low, high)
-            check_at(schedule, right, points)
+            beside = [each + n for each in right for n in (-1, 0, 1)]
+            check_at(schedule, right, points + beside)
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_cron_before_the_first_and_after_the_last_beyond_a_jump(once: bool) -> None:
+    tz = Jumps(0, [(n * 10 * DAY, n % 2 * 3600) for n in range(-3, 4)])
+    schedule = cron(tz, once=once, days=1 << 5, months=1 << 1, years=1 << 1970)
+    right = [(4 * DAY) * SECOND]
+    for day in range(-40, 41, 5):
+        check_at(schedule, right, [day * DAY * SECOND], whole=True)
+
+
+class Ahead(Jumps):
+    """A zone whose clock jumps from and to a microsecond after a full second."""
+
+    def fromutc(self, when: datetime) -> datetime:
+        return super().fromutc(when) + timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize("once", [False, True])
+@pytest.mark.parametrize("apart", [1, 7])
+@pytest.mark.parametrize("end", [0, 3600])
+@pytest.mark.parametrize(("before", "after"), [(0, 3600), (3600, 0)])
+def test_cron_where_no_full_second_has_the_jump(
+    before: int, after: int, end: int, apart: int, once: bool
+) -> None:
+    second = 7 * DAY
+    jump, weekday = second * SECOND, EPOCH.weekday()
+    pieces = (-FOREVER, jump, before * SECOND + 1), (jump, FOREVER, after * SECOND + 1)
+    right = set()
+    for day in range(-21, 22, apart):
+        local = jump + (end + day * DAY) * SECOND
+        right |= {reached_in(pieces, local)} if once else {*occurrences_in(pieces, local)}
+    low, high = min(right), max(right) + 1
+    weekdays = every(0, 6) if apart == 1 else 1 << weekday
+    tz = Ahead(before, [(second, after)])
+    schedule = cron(tz, once=once, hours=1 << end // 3600, weekdays=weekdays)
+    check(schedule, sorted(right), low, high)
+    near = [jump + n + size for n in (-1, 0, 1) for size in (0, abs(after - before) * SECOND)]
+    beside = [each + n for each in right for n in (-1, 0, 1)]
+    check_at(schedule, sorted(right), near + beside)
 
 
 @given(
@@ -705,6 +771,20 @@ class Index:
         return self.number
 
 
+LEAST = -(2**63)
+
+
+@pytest.mark.parametrize(
+    ("number", "exact"),
+    [
+        *((n, n) for n in (0, -1, 2**60, LEAST, 2**63 - 1)),
+        *((n, LEAST) for n in (2**63, LEAST - 1, 2**80, True, 1.0, "1", None, Index(1))),
+    ],
+)
+def test_what_stands_in_for_c_knows_an_int_of_64_bits(number: object, exact: int) -> None:
+    assert capi.exact_int(number) == exact
+
+
 @pytest.mark.parametrize("number", [2**60, -(2**60)])
 def test_the_last_instants_can_be_asked_about(number: int) -> None:
     schedule = IntervalSchedule(UTC, -(2**61), None, 3)
@@ -723,6 +803,7 @@ def test_the_search_ends_with_the_calendar(once: bool) -> None:
     assert schedule.previous(midnight(first) - 40 * DAY * SECOND) is None
     late = midnight(last) + 23 * 3600 * SECOND
     assert schedule.previous(2**60) == schedule.previous(late + 1) == late
+    assert schedule.previous(late) == midnight(last)
     assert schedule.next(late - 1) == late
     for hours in (1, 12, 30):  # on the day after the last, and on the next
         after = late + hours * 3600 * SECOND

@@ -12,7 +12,7 @@ clock reads that time or a later one.
 from __future__ import annotations
 
 import calendar
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from functools import cache, lru_cache
@@ -62,22 +62,31 @@ def pieces_near(tz: tzinfo, day: int) -> tuple[tuple[int, int, int], ...]:
     return tuple(found)
 
 
-def reached(tz: tzinfo, local: int) -> int:
-    """Find the first UTC second at which the wall clock reads a local second or a later one."""
+Pieces = Iterable[tuple[int, int, int]]
+
+
+def reached_in(pieces: Pieces, local: int) -> int:
+    """Find where the wall clock first reads a local time or a later one."""
     return min(
         max(start, local - offset)
-        for start, end, offset in pieces_near(tz, local // DAY)
+        for start, end, offset in pieces
         if max(start, local - offset) < end
     )
 
 
+def occurrences_in(pieces: Pieces, local: int) -> list[int]:
+    """List where the wall clock reads a local time: nowhere, once or twice."""
+    return [local - offset for start, end, offset in pieces if start <= local - offset < end]
+
+
+def reached(tz: tzinfo, local: int) -> int:
+    """Find the first UTC second at which the wall clock reads a local second or a later one."""
+    return reached_in(pieces_near(tz, local // DAY), local)
+
+
 def occurrences(tz: tzinfo, local: int) -> list[int]:
     """List the UTC seconds at which the wall clock reads a local second: none, one or two."""
-    return [
-        local - offset
-        for start, end, offset in pieces_near(tz, local // DAY)
-        if start <= local - offset < end
-    ]
+    return occurrences_in(pieces_near(tz, local // DAY), local)
 
 
 def nth_date(start: date, months: int, days: int, n: int) -> date | None:
