@@ -798,6 +798,7 @@ def test_the_search_ends_with_the_calendar(once: bool) -> None:
     first, last = date.min, date.max
     schedule = cron(hours=mask_of([0, 23]), once=once)
     assert schedule.next(-(2**60)) == schedule.next(midnight(first) - 1) == midnight(first)
+    assert schedule.next(midnight(first)) == midnight(first) + 23 * 3600 * SECOND
     assert schedule.previous(midnight(first) + 1) == midnight(first)
     assert schedule.previous(midnight(first)) is None
     assert schedule.previous(midnight(first) - 40 * DAY * SECOND) is None
