@@ -150,6 +150,19 @@ class Cluster:
         """Wait until a member has started a run from now on."""
         self._wait_for(process, "JOB_STARTED", self.path.stat().st_size, seconds)
 
+    def wait_for_a_loss(self, offset: int, seconds: float) -> subprocess.Popen[bytes]:
+        """Wait until the ledger has a loss beyond an offset; give the member that tells of it."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            with self.path.open() as file:
+                file.seek(offset)
+                text = file.read()
+            for process in self.members:
+                if f" {process.pid} JOB_LOST " in text:
+                    return process
+            time.sleep(0.05)
+        pytest.fail(f"no loss was told of within {seconds} s\n{self.errors()}")
+
     def _wait_for(
         self, process: subprocess.Popen[bytes], event: str, offset: int, seconds: float
     ) -> None:

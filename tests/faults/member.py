@@ -3,7 +3,8 @@
     python member.py LEDGER '{"type": "sqlalchemy", "url": "sqlite:///jobs.db", "lease": 3}'
 
 Each line of the ledger is one write to a file opened for appending: the time, the process, what
-happened, the job, and the run time. It stops in an orderly way on SIGTERM.
+happened, the job, and the run time. It stops in an orderly way on SIGTERM. When it has told of the
+first loss, it ``hesitates`` for so many seconds before it tells of the others.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def main() -> None:
     ledger = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     options = json.loads(sys.argv[2])
     clock = SkewedClock(float(options.pop("skew", 0)))
+    hesitations = [float(options.pop("hesitates", 0))]
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(process)d %(message)s")
 
     def write(event: Any) -> None:
@@ -74,6 +76,8 @@ def main() -> None:
             instant = (moment - _EPOCH) // (moment.resolution)
             line = f"{time.time()} {os.getpid()} {NAMES[event.code]} {event.job_id} {instant}\n"
             os.write(ledger, line.encode())
+        if event.code == EVENT_JOB_LOST and hesitations:
+            time.sleep(hesitations.pop())
 
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

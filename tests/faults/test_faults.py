@@ -172,6 +172,26 @@ def test_members_are_killed(cluster: Cluster, options: dict[str, Any], repeat: b
 
 
 @pytest.mark.timeout(600)
+def test_who_tells_of_losses_is_killed(cluster: Cluster, options: dict[str, Any]) -> None:
+    """The next one tells of the loss that it was at, and of those that it had not come to."""
+    add_jobs(options, 40, args=[1.0])  # more than they have threads for, so that some wait
+    for member in [cluster.spawn(hesitates=3) for _ in range(3)]:
+        cluster.wait_for_runs(member, 30)
+    time.sleep(3)
+    victim = cluster.members[0]
+    for _ in range(10 if long_form() else 2):
+        offset = cluster.path.stat().st_size
+        cluster.kill(victim)
+        cluster.spawn(hesitates=3)
+        victim = cluster.wait_for_a_loss(offset, 60)
+    cluster.kill(victim)
+    account = settle_down(cluster)
+    tell(account)
+    check_at_most_once(account)
+    assert max(account.lost.values()) > 1
+
+
+@pytest.mark.timeout(600)
 @at_most_once
 def test_a_member_sleeps_longer_than_its_lease(
     cluster: Cluster, options: dict[str, Any], repeat: bool
