@@ -74,11 +74,11 @@ class CronSchedule(Schedule):
         """Tell whether any date of the years 1 to 9999 matches; O(1)."""
         kinds = set()
         years = self.years
-        cycle = (1 << 400) - 1
+        cycle = -1
         if years is not None:  # the calendar comes round after 400 years
             cycle = 0
             while years:
-                cycle |= years & ((1 << 400) - 1)
+                cycle |= years
                 years >>= 400
         for year in range(2000, 2400):
             if not cycle >> (year - 2000) & 1:
@@ -386,7 +386,7 @@ def nearest_mask(nearest: int, length: int, start: int) -> int:
             if weekday == 5:
                 day = day - 1 if day > 1 else day + 2
             elif weekday == 6:
-                day = day + 1 if day < length and target > 0 else day - 2
+                day = day + 1 if day < length else day - 2
             mask |= one << day
     return mask
 
@@ -400,7 +400,7 @@ def nth_mask(nth: int, length: int, start: int) -> int:
     for weekday in range(7):
         day = 1 + (weekday + 7 - start) % 7
         for n in range(5):
-            if nth >> (7 * n + weekday) & 1 and day + 7 * n <= length:
+            if nth >> (7 * n + weekday) & 1:  # perhaps after the month, which has its mask cut
                 mask |= one << (day + 7 * n)
         if nth >> (35 + weekday) & 1:
             mask |= one << (day + (length - day) // 7 * 7)
