@@ -303,6 +303,22 @@ def test_what_can_never_match_says_so(rules: dict[str, Any], possible: bool) -> 
     assert cron(**rules).can_match() is possible
 
 
+@pytest.mark.parametrize("asked", [date(901, 3, 1), date(1802, 3, 1)])
+@pytest.mark.parametrize("kept", [date(901, 3, 1), date(1802, 3, 1)])
+def test_the_month_that_was_looked_at_last_answers_for_no_other(kept: date, asked: date) -> None:
+    """A schedule keeps it in one number; the first day of one of these is twice the other's."""
+    assert 2 * civil.days_from_civil(901, 3, 1) == civil.days_from_civil(1802, 3, 1)
+    rules = {**ANY_DAY, "weekdays": 1 << 2}
+    schedule = cron(**rules)
+    days = [asked + timedelta(days=n) for n in range(-10, 50)]
+    right = [midnight(day) for day in days if matches(rules, day)]
+    for point in map(midnight, days[10:45]):
+        schedule.next(midnight(kept))
+        assert schedule.next(point) == right[bisect_right(right, point)]
+        schedule.next(midnight(kept))
+        assert schedule.previous(point) == right[bisect_left(right, point) - 1]
+
+
 # --- The time of day ---
 
 
