@@ -6,8 +6,9 @@ import asyncio
 import math
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tocsin.adapters.callback import CallbackScheduler
 from tocsin.events import SchedulerEvent
-from tocsin.executors import BaseExecutor
+from tocsin.executors import BaseExecutor, moment_of
 from tocsin.scheduler import STATE_STOPPED
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ __all__ = ["QtExecutor", "QtScheduler"]
 
 _BINDINGS = ("PySide6", "PyQt6", "PySide2", "PyQt5")
 _LONGEST = 2**31 - 1  # milliseconds: a QTimer takes an int, 24.8 days at most
+_TURN = 0.005  # seconds: so long do jobs follow each other before Qt's loop has its turn
+_LOST = 1.0  # seconds: a turn that has not begun for so long may have gone with a Ctrl-C
 
 
 class QtScheduler(CallbackScheduler):
@@ -216,7 +219,8 @@ def _bridge_class(core: Any) -> Any:
 class QtExecutor(BaseExecutor):
     """Run jobs in Qt's thread, one after the other, where they may touch widgets.
 
-    A job that takes long freezes the windows; one that opens a dialog stops no other. Coroutine
+    Jobs that are due together follow each other for 5 milliseconds, then Qt's loop has its turn.
+    A job that takes longer freezes the windows; one that opens a dialog stops no other. Coroutine
     functions are refused: they run in the pool of threads.
     """
 
@@ -226,7 +230,12 @@ class QtExecutor(BaseExecutor):
 
     def __init__(self) -> None:
         super().__init__()
-        self._queue: deque[tuple[Job, Sequence[datetime]]] = deque()
+        # Any thread appends; Qt's takes out, and so does a shutdown that does not wait: one step
+        # each, which needs no lock. Of a run of a batch it is known whether it is watched.
+        self._queue: deque[tuple[Job, Sequence[datetime | int], bool | None]] = deque()
+        # Since when Qt's loop is asked for a turn that has not begun, by the monotonic clock.
+        self._asked = -math.inf
+        # How many calls of `_work` are under way: a job's own loop begins them within each other.
         self._active = 0
         self._settled = threading.Condition(self._mutex)
 
@@ -239,30 +248,73 @@ class QtExecutor(BaseExecutor):
             )
         super().start(scheduler, alias)
 
+    def submit_jobs(
+        self,
+        runs: Iterable[tuple[Job, Sequence[int]]],
+        refused: Callable[[Job, Sequence[int], Exception], object],
+    ) -> None:
+        """Submit many jobs; see `BaseExecutor.submit_jobs`."""
+        self._submit_here(runs, refused, self._begin)
+
     def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
+        self._begin(job, run_times, None)
+
+    def _begin(self, job: Job, run_times: Sequence[datetime | int], watched: bool | None) -> bool:
         # Queued in any case: a job that runs a loop of its own, a dialog, must not hold the
         # scheduler up.
-        with self._mutex:
-            self._queue.append((job, run_times))
-        self._scheduler._call_soon(self._run_one)
+        self._queue.append((job, run_times, watched))
+        if time.monotonic() - self._asked > _LOST:
+            self._ask()
+        return False
 
-    def _run_one(self) -> None:
-        with self._mutex:
-            if not self._queue:
-                return
-            job, run_times = self._queue.popleft()
-            self._active += 1
+    def _ask(self) -> None:
+        """Ask Qt's loop for a turn; from any thread."""
+        self._asked = time.monotonic()
         try:
-            self.run(job, run_times)
+            self._scheduler._call_soon(self._take_turn)
+        except BaseException:
+            self._asked = -math.inf
+            raise
+
+    def _take_turn(self) -> None:
+        self._asked = -math.inf
+        self._work(time.monotonic() + _TURN)
+
+    def run_rest(self) -> None:
+        """Run what is queued, at once; in Qt's thread."""
+        self._work(math.inf)
+
+    def _work(self, enough: float) -> None:
+        """Run what is queued, and begin no job when it is time enough, by the monotonic clock.
+
+        As long as jobs wait, a turn is asked for: for what is left at the end, and for the loop
+        that a job may run itself, which must not hold the others up.
+        """
+        queue = self._queue
+        self._active += 1
+        now = time.monotonic()
+        try:
+            while queue and now < enough:
+                if len(queue) > 1 and now - self._asked > _LOST:
+                    self._ask()
+                try:
+                    job, run_times, watched = queue.popleft()
+                except IndexError:  # another thread has dropped them
+                    break
+                if watched is None:
+                    self.run(job, run_times)
+                else:
+                    try:
+                        self._run(job, run_times, watched)
+                    finally:  # it is alone, and has no claim
+                        self._alone.pop((job._jobstore_alias, job.id), None)
+                now = time.monotonic()
         finally:
             with self._mutex:
                 self._active -= 1
                 self._settled.notify_all()
-
-    def run_rest(self) -> None:
-        """Run what is queued, at once; in Qt's thread."""
-        while self._queue:
-            self._run_one()
+            if queue and now - self._asked > _LOST:  # it was interrupted
+                self._ask()
 
     def interrupted(self, error: BaseException) -> None:
         """Quit the application: in this thread SystemExit and Ctrl-C are meant for it."""
@@ -282,10 +334,13 @@ class QtExecutor(BaseExecutor):
         In Qt's thread those that are queued run at once, and one that runs is not waited for.
         """
         if not wait:
-            with self._mutex:
-                dropped, self._queue = self._queue, deque()
-            for job, run_times in dropped:
-                self.drop(job, run_times, RuntimeError("the scheduler was shut down"))
+            dropped = []
+            with suppress(IndexError):  # it is empty
+                while True:
+                    dropped.append(self._queue.popleft())
+            for job, run_times, _ in dropped:
+                moments = [moment_of(job, each) for each in run_times]
+                self.drop(job, moments, RuntimeError("the scheduler was shut down"))
         elif self._scheduler.is_in_qt():
             self.run_rest()
         else:
@@ -297,4 +352,5 @@ class QtExecutor(BaseExecutor):
         super().after_fork()
         self._settled = threading.Condition(self._mutex)
         self._queue.clear()
+        self._asked = -math.inf
         self._active = 0

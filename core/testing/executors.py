@@ -276,6 +276,23 @@ class ExecutorCompliance:
         self.submit(job, 1e6)
         assert self.wait(_ENDED, job.id)[0].code == EVENT_JOB_EXECUTED
 
+    def test_jobs_that_are_due_together_end_once_each(self) -> None:
+        # Who hears of each submission keeps an executor from taking them as a batch.
+        self.scheduler.remove_listener(self._record)
+        self.scheduler.add_listener(self._record, _ENDED)
+        jobs = self.scheduler.add_jobs(
+            ({"func": fail} if number % 5 == 1 else {"func": give} for number in range(50)),
+            trigger="date",
+            run_date=datetime.now(timezone.utc) + timedelta(seconds=0.1),
+        )
+        self.wait(_ENDED, count=len(jobs))
+        self.is_free()
+        ends = {job.id: [event.code for event in self.of(_ENDED, job.id)] for job in jobs}
+        assert ends == {
+            job.id: [EVENT_JOB_ERROR if number % 5 == 1 else EVENT_JOB_EXECUTED]
+            for number, job in enumerate(jobs)
+        }
+
     def test_coroutine_jobs_run_or_are_refused(self) -> None:
         if not self.executor.runs_coroutines:
             try:

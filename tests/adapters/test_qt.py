@@ -8,20 +8,23 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PySide6.QtCore import QCoreApplication, QEventLoop, Qt
+from PySide6.QtCore import QCoreApplication, QEventLoop, Qt, QTimer
 from support.programs import python
 from support.schedulers import PATIENCE, QtHarness, Recorder
 
 from tocsin.adapters import BackgroundScheduler, QtExecutor, QtScheduler
+from tocsin.adapters import qt as adapter
 from tocsin.events import (
     EVENT_JOB_ERROR,
     EVENT_JOB_EXECUTED,
+    EVENT_JOB_MISSED,
     EVENT_JOB_STARTED,
     EVENT_SCHEDULER_SHUTDOWN,
 )
@@ -264,6 +267,256 @@ def test_the_end_of_the_application_is_that_of_the_scheduler(harness: QtHarness)
     harness.close = lambda: None  # type: ignore[method-assign]
 
 
+# Jobs that are due together, of whose submission nobody is told: they begin without a call of
+# Qt's for each.
+
+ENDED = EVENT_JOB_EXECUTED | EVENT_JOB_ERROR | EVENT_JOB_MISSED
+
+
+class Batch:
+    """Jobs in Qt's thread, named "0", "1" and so on, that are due together."""
+
+    def __init__(self, harness: QtHarness) -> None:
+        self.harness = harness
+        scheduler = harness.make()
+        assert isinstance(scheduler, QtScheduler)
+        self.scheduler = scheduler
+        self.recorder = Recorder()
+        self.scheduler.add_listener(self.recorder, ENDED | EVENT_SCHEDULER_SHUTDOWN)
+        #: What began: the numbers of jobs, and what they note themselves.
+        self.course: list[Any] = []
+        #: How often Qt's loop was asked for a turn.
+        self.turns = 0
+
+    def start(
+        self,
+        *functions: Callable[[], Any],
+        executor: QtExecutor | None = None,
+        **rules: dict[str, Any],
+    ) -> None:
+        """Have the functions start; ``rules`` are those of single jobs, as "_1" and so on."""
+        self.scheduler.add_executor(executor or QtExecutor(), "gui")
+        due = datetime.now(timezone.utc) + timedelta(seconds=0.1)
+        self.scheduler.add_jobs(
+            (
+                {"func": self.noting(number, function), "id": str(number)}
+                | rules.get(f"_{number}", {})
+                for number, function in enumerate(functions)
+            ),
+            trigger="date",
+            run_date=due,
+            executor="gui",
+        )
+        call_soon = self.scheduler._call_soon
+
+        def counted(function: Callable[[], None]) -> None:
+            self.turns += getattr(function, "__func__", None) is QtExecutor._take_turn
+            call_soon(function)
+
+        self.scheduler._call_soon = counted  # type: ignore[method-assign]
+        self.harness.start(self.scheduler)
+
+    def noting(self, number: int, function: Callable[[], Any]) -> Callable[[], Any]:
+        def job() -> Any:
+            self.course.append(number)
+            return function()
+
+        return job
+
+    def ends(self, count: int) -> list[tuple[str, int]]:
+        """Wait until so many runs have ended; give each job's id and how it ended, in order."""
+        self.recorder.wait(ENDED, count)
+        self.harness.call(lambda: None)  # what Qt has queued comes before this
+        return [(event.job_id, event.code) for event in self.recorder.of(ENDED)]
+
+
+@pytest.fixture
+def batch(harness: QtHarness) -> Iterator[Batch]:
+    batch = Batch(harness)
+    yield batch
+    if batch.scheduler.running:
+        batch.scheduler.shutdown(wait=False)  # whatever is still queued where a test failed
+
+
+def executed(*numbers: int) -> list[tuple[str, int]]:
+    return [(str(number), EVENT_JOB_EXECUTED) for number in numbers]
+
+
+def fail(error: BaseException) -> Any:
+    raise error
+
+
+def test_a_batch_is_one_turn_of_the_loop(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter, "_TURN", PATIENCE)
+    batch.start(*[where] * 300)
+    assert batch.ends(300) == executed(*range(300))
+    assert batch.course == list(range(300))
+    assert batch.turns == 2, "one for the batch, one for the loop that a job might have run"
+
+
+def test_a_batch_is_a_matter_of_the_steps_that_a_subclass_has(batch: Batch) -> None:
+    ran: list[str] = []
+
+    class Own(QtExecutor):
+        def run(self, job: Any, run_times: Any) -> None:
+            ran.append(job.id)
+            assert [type(each) for each in run_times] == [datetime]
+            super().run(job, run_times)
+
+    batch.start(*[where] * 3, executor=Own())
+    assert batch.ends(3) == executed(0, 1, 2)
+    assert ran == ["0", "1", "2"]
+
+
+def test_the_loop_has_its_turn_between_the_jobs_of_a_batch(batch: Batch) -> None:
+    timers = []
+
+    def tick() -> None:
+        batch.course.append("loop")
+
+    def begin() -> None:
+        timers.append(QTimer())
+        timers[0].timeout.connect(tick)
+        timers[0].start(1)
+
+    def long() -> None:
+        end = time.monotonic() + 2 * adapter._TURN
+        while time.monotonic() < end:
+            pass
+
+    batch.harness.call(begin)
+    batch.start(*[long] * 5)
+    assert batch.ends(5) == executed(*range(5))
+    batch.harness.call(timers.clear)
+    assert [each for each in batch.course if each != "loop"] == list(range(5))
+    # Qt looks for timers that are due before it calls what is queued, so two may come in a row.
+    course = "".join("." if each == "loop" else "j" for each in batch.course)
+    assert "jjj" not in course
+
+
+def test_a_dialog_in_a_batch_stops_no_other_job(batch: Batch) -> None:
+    loops: list[QEventLoop] = []
+
+    def dialog() -> None:
+        loops.append(QEventLoop())
+        loops[-1].exec()
+        batch.course.append("closed")
+
+    def close() -> None:
+        for loop in loops:
+            loop.quit()
+
+    batch.start(where, dialog, where, dialog, where, close)
+    others = executed(0, 2, 4, 5)
+    assert batch.ends(6) == [*others, *executed(3, 1)]
+    assert batch.course == [0, 1, 2, 3, 4, 5, "closed", "closed"]
+
+
+def test_a_job_that_sees_to_the_loop_disturbs_no_batch(batch: Batch) -> None:
+    batch.start(*[lambda: QCoreApplication.processEvents(), where] * 10)
+    assert sorted(batch.ends(20)) == sorted(executed(*range(20)))
+    assert batch.course == list(range(20))
+
+
+def test_what_a_job_of_a_batch_raises_harms_no_other(batch: Batch) -> None:
+    batch.start(where, lambda: fail(LookupError("no such thing")), where)
+    ends = batch.ends(3)
+    assert ends == [*executed(0), ("1", EVENT_JOB_ERROR), *executed(2)]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_shutdown_in_a_batch(batch: Batch, wait: bool, elsewhere: bool) -> None:
+    """Run what is queued, or drop it: each once, and in order."""
+
+    def stop() -> None:
+        if not elsewhere:
+            batch.scheduler.shutdown(wait)
+            return
+        stopper = threading.Thread(target=batch.scheduler.shutdown, args=[wait])
+        stoppers.append(stopper)
+        stopper.start()
+        if not wait:
+            stopper.join(PATIENCE)
+
+    stoppers: list[threading.Thread] = []
+    batch.start(where, stop, where, where)
+    ends = batch.ends(4)
+    rest = executed(2, 3) if wait else [("2", EVENT_JOB_ERROR), ("3", EVENT_JOB_ERROR)]
+    after = [*executed(1), *rest] if wait and elsewhere else [*rest, *executed(1)]
+    assert ends == executed(0) + after
+    assert batch.course == [0, 1, *([2, 3] if wait else [])]
+    for stopper in stoppers:
+        stopper.join(PATIENCE)
+        assert not stopper.is_alive()
+    batch.recorder.wait(EVENT_SCHEDULER_SHUTDOWN)
+    if wait and elsewhere:
+        assert batch.recorder.events[-1].code == EVENT_SCHEDULER_SHUTDOWN
+
+
+def test_the_lateness_of_a_job_is_that_of_its_start(batch: Batch) -> None:
+    grace = 1.0
+
+    def hold() -> None:
+        threading.Event().wait(2 * grace)
+
+    batch.start(hold, where, where, _1={"misfire_grace_time": grace})
+    ends = batch.ends(3)
+    assert ends == [*executed(0), ("1", EVENT_JOB_MISSED), *executed(2)]
+    (missed,) = batch.recorder.of(EVENT_JOB_MISSED)
+    late = float(missed.reason.split()[0])
+    assert late > 2 * grace
+    assert batch.course == [0, 2]
+
+
+def test_a_turn_that_is_lost_is_not_the_end(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a Ctrl-C takes it that comes up when the turn begins."""
+    lost = threading.Event()
+    monkeypatch.setattr(QtExecutor, "_take_turn", lambda executor: lost.set())
+    job = batch.scheduler.add_job(
+        batch.noting(2, where), "interval", hours=1, executor="gui", id="2"
+    )
+    batch.start(where, where)
+    assert lost.wait(PATIENCE)
+    monkeypatch.undo()
+    monkeypatch.setattr(adapter, "_LOST", 0)  # as if that time had passed
+    batch.scheduler.run_job_now(job.id)
+    assert batch.ends(3) == executed(0, 1, 2)
+
+
+def test_a_turn_that_is_interrupted_has_another(
+    batch: Batch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    call_soon, interrupts = batch.scheduler._call_soon, [KeyboardInterrupt]
+
+    def interrupted(function: Callable[[], None]) -> None:
+        if batch.turns == 2 and interrupts:  # in the first turn, which asks for another
+            raise interrupts.pop()
+        call_soon(function)
+
+    batch.scheduler._call_soon = interrupted  # type: ignore[method-assign]
+    batch.start(where, where, where)
+    assert batch.ends(3) == executed(0, 1, 2)
+    assert "KeyboardInterrupt" in capfd.readouterr().err
+
+
+def test_other_threads_submit_while_a_batch_runs(batch: Batch) -> None:
+    begun, more = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        assert more.wait(PATIENCE)
+
+    later = batch.scheduler.add_job(
+        batch.noting(3, where), "interval", hours=1, executor="gui", id="3"
+    )
+    batch.start(where, hold, where)
+    assert begun.wait(PATIENCE)
+    batch.scheduler.run_job_now(later.id)
+    more.set()
+    assert batch.ends(4) == executed(0, 1, 2, 3)
+
+
 # Misuse.
 
 
@@ -402,6 +655,38 @@ def test_an_interrupt_quits_the_application(binding: str, how: str, code: int) -
             out, err = process.stdout.read(), process.stderr.read()
     assert process.returncode == code, err
     assert out == "False True\n"
+
+
+BATCH = """
+import sys
+from datetime import datetime, timedelta, timezone
+from importlib import import_module
+
+core = import_module(f"{sys.argv[1]}.QtCore")
+from tocsin.adapters import QtScheduler
+
+app = core.QCoreApplication([])
+scheduler = QtScheduler()
+ran = []
+
+def job(number):
+    ran.append(number)
+    if number == 2:
+        raise KeyboardInterrupt
+
+soon = datetime.now(timezone.utc) + timedelta(seconds=0.1)
+for number in range(5):
+    scheduler.add_job(job, "date", run_date=soon, args=[number], executor="gui")
+scheduler.start()
+code = app.exec()
+print(code, ran, scheduler.running, scheduler.health()["executors"]["gui"]["running"])
+"""
+
+
+@pytest.mark.parametrize("binding", ["PySide6", "PyQt6"])
+def test_an_interrupt_in_a_batch_loses_no_job(binding: str) -> None:
+    done = run_python(BATCH, binding)
+    assert done.stdout == "130 [0, 1, 2, 3, 4] False 0\n", done.stderr
 
 
 def test_without_qt_the_error_names_the_extra() -> None:
