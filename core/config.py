@@ -228,8 +228,6 @@ def _as_clock(value: Any) -> Any:
 def _local_timezone() -> tzinfo:
     try:
         return as_timezone(None)
-    except (LookupError, ValueError, OSError) as error:
-        logging.getLogger(__name__).warning(
-            "The local time zone was not found; UTC is used. Set timezone. (%s)", error
-        )
+    except ValueError as error:
+        logging.getLogger(__name__).warning("UTC is used; %s", error)
         return timezone.utc

@@ -28,13 +28,11 @@ def as_timezone(value: str | tzinfo | None) -> tzinfo:
     """Turn a zone's name, an offset such as ``+05:30``, or a ``tzinfo`` into a ``tzinfo``.
 
     None stands for the local zone. A pytz zone becomes the ``ZoneInfo`` of the same name, for
-    pytz ones can't be attached to datetimes. Raises ValueError for an unknown name, TypeError
-    for anything else.
+    pytz ones can't be attached to datetimes. Raises ValueError for an unknown name, or a local
+    zone that can't be found, TypeError for anything else.
     """
     if value is None:
-        from tzlocal import get_localzone
-
-        return get_localzone()
+        return _local()
     if isinstance(value, str):
         if value.upper() in ("UTC", "Z"):
             return timezone.utc
@@ -59,6 +57,16 @@ def as_timezone(value: str | tzinfo | None) -> tzinfo:
     return value
 
 
+def _local() -> tzinfo:
+    from tzlocal import get_localzone
+
+    try:
+        return get_localzone()
+    except (LookupError, OSError, ValueError) as error:
+        reason = " ".join(str(error.args[0] if error.args else error).split())
+        raise ValueError(f"timezone: the local one was not found, name one: {reason}") from error
+
+
 def _fixed(match: re.Match[str]) -> timezone:
     hours, minutes, seconds = (int(part or 0) for part in match.groups()[1:])
     size = timedelta(hours=hours, minutes=minutes, seconds=seconds)
@@ -72,7 +80,7 @@ def timezone_name(tz: tzinfo) -> str:
     if tz is timezone.utc:
         return "UTC"
     key = getattr(tz, "key", None)
-    if isinstance(key, str):
+    if isinstance(key, str) and in_database(key):
         return key
     if isinstance(tz, timezone):
         if tz == timezone.utc:
@@ -83,7 +91,20 @@ def timezone_name(tz: tzinfo) -> str:
             hours, seconds = divmod(size // timedelta(seconds=1), 3600)
             text = f"{sign}{hours:02}:{seconds // 60:02}"
             return f"{text}:{seconds % 60:02}" if seconds % 60 else text
-    raise ValueError(f"the time zone {tz!r} has no name to store; use zoneinfo.ZoneInfo(name)")
+    raise ValueError(f"the time zone {tz!r} has no name to store; use one such as 'Europe/Berlin'")
+
+
+def in_database(key: str) -> bool:
+    """Tell whether the time zone database has a zone of this key, as others will look it up.
+
+    The local zone may be a file that has none: where the system has a copy for a link to the
+    database, as in containers, the key that tzlocal gives it is "local".
+    """
+    try:
+        ZoneInfo(key)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
 
 
 @lru_cache(maxsize=256)

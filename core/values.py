@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from tocsin.convert import in_database
+
 __all__ = ["decode", "encode", "register"]
 
 #: How deep the JSON of a value may be nested. MongoDB stops at 100 for a whole record.
@@ -248,7 +250,7 @@ def _write_moment(value: Any) -> dict[str, Any]:
     """Write a datetime or a time: wall clock, fold, and its time zone, if it has one."""
     zone: tzinfo | None = value.tzinfo
     fields: dict[str, Any] = {"fold": 1} if value.fold else {}
-    if type(zone) is ZoneInfo and zone.key is not None:
+    if type(zone) is ZoneInfo and zone.key is not None and in_database(zone.key):
         fields["zone"] = zone.key
         value = value.replace(tzinfo=None)
     elif type(zone) is timezone and not zone.utcoffset(None).microseconds:
@@ -257,8 +259,9 @@ def _write_moment(value: Any) -> dict[str, Any]:
             fields["name"] = name
     elif zone is not None:
         raise ValueError(
-            f"its time zone {shown(zone)} is neither a zoneinfo.ZoneInfo with a key nor a"
-            " datetime.timezone of whole seconds; use value.astimezone(zoneinfo.ZoneInfo(...))"
+            f"its time zone {shown(zone)} is neither a zoneinfo.ZoneInfo of the time zone database"
+            " nor a datetime.timezone of whole seconds; use"
+            " value.astimezone(zoneinfo.ZoneInfo(...))"
         )
     return {"value": value.isoformat(), **fields}
 

@@ -290,7 +290,10 @@ class Plan:
     def _entry(
         self, arguments: dict[str, Any], definition: object, schedule: object, where: str
     ) -> tuple[str, Entry]:
-        """Make an entry of arguments of `add_job`, and check that its store can hold it."""
+        """Make an entry of arguments of `add_job`, and check that its store can hold it.
+
+        One that runs when the scheduler starts is kept in memory.
+        """
         store = arguments.pop("jobstore", "default")
         func = arguments["func"]
         job = creation.make_job(self.scheduler, **arguments)
@@ -302,7 +305,7 @@ class Plan:
         known = self.scheduler._jobstores.get(store)
         if known is None or store == _AT_START:
             raise ConfigError(f"{where}: jobstore", f"{store!r} is unknown")
-        if isinstance(known, SharedJobStore):
+        if schedule is not None and isinstance(known, SharedJobStore):
             job._next_run = None
             try:
                 known.codec.dumps(job)
@@ -353,7 +356,7 @@ class Plan:
                 "name": job_id,
                 "func": _RUN,
                 "args": call,
-                "trigger": line.trigger or DateTrigger(),
+                "trigger": line.trigger or DateTrigger(timezone=self.scheduler.timezone),
             }
             yield self._entry(arguments, [schedule, call], schedule, where)
 
@@ -370,8 +373,14 @@ def _zone_of(scheduler: BackgroundScheduler) -> str:
         return repr(scheduler.timezone)
 
 
-def _record_of(trigger: BaseTrigger | None) -> dict[str, Any] | None:
-    return trigger.to_dict() if isinstance(trigger, Trigger) else None
+def _record_of(trigger: BaseTrigger | None) -> object:
+    """Give what differs when a trigger of a crontab does; None for one that has none."""
+    if not isinstance(trigger, Trigger):
+        return None
+    try:
+        return trigger.to_dict()
+    except ValueError:  # its time zone has no name
+        return repr(trigger)
 
 
 def _digest(value: object) -> str:

@@ -277,6 +277,33 @@ def test_module_is_the_command() -> None:
     assert (done.returncode, done.stdout[:7]) == (0, "@daily\n")
 
 
+def test_a_local_zone_that_is_not_found() -> None:
+    done = command("next", "@daily", TZ="EST5EDT,M3.2.0,M11.1.0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--timezone: the local one was not found, name one: " in done.stderr
+    assert command("next", "@daily", "-z", "UTC", TZ="Nowhere/Land").returncode == 0
+
+
+@pytest.mark.parametrize("package", ["click", "platformdirs", "rich"])
+def test_a_missing_package_of_the_extra_is_named(package: str) -> None:
+    done = without(package)
+    message = f"tocsin: the command line needs {package}: pip install tocsin[cli]\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
+
+
+def test_another_missing_module_is_not_put_down_to_the_extra() -> None:
+    done = without("tocsin.schedulefile")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "ModuleNotFoundError" in done.stderr
+    assert "tocsin[cli]" not in done.stderr
+
+
+def without(package: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as if a package, or a module, were not installed."""
+    script = f"import sys; sys.modules[{package!r}] = None; from tocsin.cli import main; main()"
+    return ended(sys.executable, "-c", script, "next", "@daily", "-n1")
+
+
 def test_closed_pipe_is_quiet() -> None:
     script = f"{COMMAND} next '* * * * *' -n 20000 -z UTC | head -n 1"
     done = ended("/bin/sh", "-c", script, patience=120)

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,46 @@ def test_a_crontab(run: Callable[..., Running]) -> None:
     running.signal(signal.SIGTERM)
     assert running.end() == 0
     assert len(running.of("job_started")) == 1
+
+
+def test_a_crontab_with_a_command_twice(run: Callable[..., Running], tmp_path: Path) -> None:
+    text = "0 5 1 1 * echo late\n0 6 1 1 * echo late\n"
+    running = run(text, name="crontab")
+    running.wait("started")
+    (tmp_path / "crontab").write_text(f"{text}@reboot echo late\n")
+    running.signal(signal.SIGHUP)
+    (reloaded,) = running.wait("reloaded")
+    assert reloaded["unchanged"] == ["echo late", "echo late #2"]
+    assert reloaded["added"] == ["echo late #3"]
+    (tmp_path / "crontab").write_text(text)
+    running.signal(signal.SIGHUP)
+    assert running.wait("reloaded", count=2)[1]["removed"] == ["echo late #3"]
+    running.signal(signal.SIGTERM)
+    assert running.end() == 0
+    assert not running.of("job_started")
+
+
+@pytest.mark.parametrize("name", ["Nowhere/Land", "EST5EDT,M3.2.0,M11.1.0"])
+def test_a_crontab_where_the_local_zone_is_not_found(tmp_path: Path, name: str) -> None:
+    (tmp_path / "crontab").write_text("@reboot echo up\n0 5 1 1 * echo late\n")
+    done = command("crontab", "--for", "1s", cwd=tmp_path, TZ=name)
+    assert done.returncode == 0, done.stderr
+    assert "UTC is used; timezone: the local one was not found, name one: " in done.stderr
+    assert "echo up  | up" in done.stdout
+
+
+def test_a_local_zone_that_is_a_file_of_its_own(tmp_path: Path) -> None:
+    """It has no name that a store could hold."""
+    zone = tmp_path / "home"
+    zone.write_bytes(files("tzdata").joinpath("zoneinfo", "Europe", "Berlin").read_bytes())
+    (tmp_path / "crontab").write_text("@reboot echo up\n0 5 1 1 * echo late\n")
+    done = command("crontab", "--for", "1s", cwd=tmp_path, TZ=str(zone))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "crontab:2: trigger: the time zone " in done.stderr
+    assert "has no name to store" in done.stderr
+    done = command("crontab", "--for", "1s", "--memory", cwd=tmp_path, TZ=str(zone))
+    assert done.returncode == 0, done.stderr
+    assert "echo up  | up" in done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -184,6 +225,10 @@ def test_many_reloads_neither_miss_nor_double_a_run(
         ("[[job]\n", "not TOML"),
         (toml("kept", 'func = "no.such:thing"'), "no.such"),
         (toml("kept", 'command = "x"', when='crontab = "0 25 * * *"\n'), "out of range"),
+        (
+            '[tocsin]\ntimezone = "Asia/Tokyo"\n' + toml("kept", 'command = "echo new"'),
+            "tocsin: settings can't be changed while the scheduler runs; restart",
+        ),
         (None, "No such file"),
     ],
 )

@@ -15,6 +15,7 @@ from collections import OrderedDict, namedtuple
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -299,6 +300,8 @@ def nested(levels: int) -> list[Any]:
 ENDLESS: list[Any] = []
 ENDLESS.append(ENDLESS)
 PAIR = namedtuple("PAIR", "left right")
+with files("tzdata").joinpath("zoneinfo", "Europe", "Berlin").open("rb") as zone:
+    LOCAL = ZoneInfo.from_file(zone, key="local")  # as tzlocal makes it
 
 
 @pytest.mark.parametrize(
@@ -320,6 +323,8 @@ PAIR = namedtuple("PAIR", "left right")
         (datetime(2026, 1, 1, tzinfo=OwnZone("UTC")), "", "its time zone"),
         (time(tzinfo=timezone(timedelta(microseconds=1))), "", "whole seconds"),
         (pytz.timezone("Europe/Berlin").localize(datetime(2026, 1, 1)), "", "zoneinfo.ZoneInfo"),
+        (datetime(2026, 1, 1, tzinfo=LOCAL), "", "'local') is neither"),
+        (time(2, 30, tzinfo=LOCAL), "", "'local') is neither"),
         (nested(MOST_DEPTH + 1), "[0]", "nested"),
         (ENDLESS, "[0]", "nested"),
     ],

@@ -87,8 +87,8 @@ class Running:
             pipe.close()
 
 
-def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return ended(COMMAND, "run", *arguments, cwd=cwd, env=environment(cwd))
+def command(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    return ended(COMMAND, "run", *arguments, cwd=cwd, env={**environment(cwd), **more})
 
 
 def toml(job_id: str, what: str, *more: str, when: str = EVERY_SECOND) -> str:

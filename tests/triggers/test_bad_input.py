@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import time
 from datetime import date, datetime, timedelta, timezone, tzinfo
+from importlib.resources import files
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+import pytz
+from dateutil import tz
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -274,6 +278,53 @@ def test_any_tzinfo_will_do() -> None:
 def test_an_unknown_zone_is_named(name: str) -> None:
     with pytest.raises(ValueError, match=r"timezone: "):
         as_timezone(name)
+
+
+@pytest.mark.parametrize(
+    ("zone", "name"),
+    [
+        ("Europe/Berlin", "Europe/Berlin"),
+        ("z", "UTC"),
+        ("+0530", "+05:30"),
+        ("-00:00:01", "-00:00:01"),
+        (timezone(timedelta(0), "nil"), "UTC"),
+        (timezone(timedelta(hours=-3)), "-03:00"),
+        (pytz.FixedOffset(90), "+01:30"),
+        (pytz.FixedOffset(0), "UTC"),
+        (pytz.timezone("Europe/Berlin"), "Europe/Berlin"),
+        (tz.gettz("Europe/Berlin"), "Europe/Berlin"),
+    ],
+)
+def test_a_zone_is_written_by_a_name_that_gives_it_again(zone: Any, name: str) -> None:
+    trigger = CronTrigger(hour=3, timezone=zone)
+    assert trigger.to_dict()["timezone"] == name
+    twin = CronTrigger.from_dict(trigger.to_dict())
+    assert twin == trigger
+    assert twin.next_fire_time(NOON) == trigger.next_fire_time(NOON)
+
+
+@pytest.mark.parametrize("zone", [Odd(), timezone(timedelta(microseconds=1)), tz.tzstr("EST5EDT")])
+def test_a_zone_without_a_name_is_not_written(zone: tzinfo) -> None:
+    with pytest.raises(ValueError, match=r"the time zone .* has no name to store"):
+        CronTrigger(hour=3, timezone=zone).to_dict()
+
+
+def test_a_moment_that_the_zone_shows_in_the_year_10000_is_refused() -> None:
+    late = datetime(9999, 12, 31, 23, tzinfo=UTC)
+    with pytest.raises(ValueError, match=r"run_date: .* is outside the years 1 to 9999"):
+        DateTrigger(late, "+05:30")
+
+
+def test_a_zone_that_is_a_file_of_its_own_fires_but_is_not_written() -> None:
+    """tzlocal gives one of this key where the system has a copy for a link to the database."""
+    with files("tzdata").joinpath("zoneinfo", "Europe", "Berlin").open("rb") as file:
+        local = ZoneInfo.from_file(file, key="local")
+    trigger = CronTrigger(hour=3, timezone=local)
+    assert str(trigger.next_fire_time(NOON)) == "2024-01-02 03:00:00+01:00"
+    assert trigger == CronTrigger(hour=3, timezone=local)
+    assert trigger.describe() == "at 3:00 every day, local"
+    with pytest.raises(ValueError, match=r"ZoneInfo\(key='local'\) has no name to store"):
+        trigger.to_dict()
 
 
 @pytest.mark.parametrize("value", [1, 1.0, b"UTC", ("UTC",)])
