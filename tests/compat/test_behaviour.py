@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support import compat
 
-PROGRAMS = ("behaviour", "fire_times", "frameworks", "strangers", "utilities")
+PROGRAMS = ("behaviour", "expressions", "fire_times", "frameworks", "strangers", "utilities")
 
 #: (program, scenario): what tocsin gives at a place where APScheduler gives something else.
 DIFFERENCES: dict[tuple[str, str], dict[Any, Any]] = {

@@ -6,7 +6,9 @@ import functools
 import io
 import logging
 import pickle
+import sys
 import threading
+import types
 from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
@@ -484,6 +486,30 @@ def refused_configuration():
         "jobstore": lambda: make(jobstores={"default": {"max_workers": 3}}),
     }
     return {name: "ValueError" in (refusal(call) or ["ValueError"]) for name, call in calls.items()}
+
+
+@scenario
+def unknown_options_are_ignored():
+    logging.disable(logging.WARNING)
+    options = {"apscheduler.colour": "red", "apscheduler.job_defaults.colour": "red"}
+    scheduler = BackgroundScheduler(options, timezone="UTC", job_defaults={"max_instances": 2})
+    scheduler.start(paused=True)
+    job = scheduler.add_job(work, CronTrigger(hour=3, timezone="UTC"), minute=30)
+    scheduler.shutdown()
+    logging.disable(logging.NOTSET)
+    return [job.max_instances, str(job.trigger), hasattr(scheduler, "colour")]
+
+
+@scenario
+def uwsgi_without_threads():
+    seen = []
+    for threads in (False, True):
+        sys.modules["uwsgi"] = types.SimpleNamespace(has_threads=threads)
+        scheduler = make()
+        seen.append([refusal(scheduler.start, paused=True), scheduler.state])
+    scheduler.shutdown()
+    del sys.modules["uwsgi"]
+    return seen
 
 
 @scenario

@@ -365,6 +365,11 @@ async def note_async(what):
     return note(what)
 
 
+async def fail_async():
+    await asyncio.sleep(0)
+    fail()
+
+
 def fail():
     raise ZeroDivisionError("on purpose")
 
@@ -480,6 +485,28 @@ def own_pool():
 
 
 @scenario
+def broken_pool():
+    """What a pool that can start no thread was given to run has ended."""
+    logging.disable(logging.CRITICAL)
+    executor = OwnPool(1, initializer=fail)
+    ended = Notes()
+    original = executor._run_job_error
+
+    def told(job_id, error, *rest):
+        original(job_id, error, *rest)
+        ended.add([job_id, type(error).__name__])
+
+    executor._run_job_error = told
+    scheduler = BackgroundScheduler(executors={"default": executor}, timezone="UTC")
+    scheduler.start()
+    scheduler.add_job(note, args=["never"], id="a")
+    seen = ended.wait_for(1)
+    scheduler.shutdown()
+    logging.disable(logging.NOTSET)
+    return [seen, executor._instances.get("a", 0), ran(0)]
+
+
+@scenario
 def instances():
     logging.disable(logging.CRITICAL)
     executor = ThreadEach()
@@ -528,18 +555,26 @@ def coroutine_executor():
         told = []
 
         def hear(event):
-            told.append((event.job_id, event.code, event.retval))
-            done.set()
+            told.append((event.job_id, event.code, event.retval, repr(event.exception)))
+            if len(told) == 3:
+                done.set()
 
-        scheduler.add_listener(hear, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)
-        scheduler.start()
-        scheduler.add_job(note_async, args=["loop"], id="a")
+        scheduler.add_listener(hear, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR | EVENT_JOB_MISSED)
+        scheduler.start(paused=True)
+        past = datetime.now(UTC) - timedelta(seconds=30)
+        scheduler.add_job(note_async, args=["loop"], id="well", misfire_grace_time=None)
+        scheduler.add_job(fail_async, id="ill", misfire_grace_time=None)
+        scheduler.add_job(note_async, "date", run_date=past, args=["late"], id="late")
+        scheduler.resume()
         await asyncio.wait_for(done.wait(), PATIENCE)
         scheduler.shutdown()
         await asyncio.sleep(0)
-        return told
+        return sorted(told)
 
-    return [asyncio.run(main()), ran(1)]
+    logging.disable(logging.CRITICAL)
+    told = asyncio.run(main())
+    logging.disable(logging.NOTSET)
+    return [told, ran(1)]
 
 
 @scenario
