@@ -144,6 +144,23 @@ def test_a_job_that_has_had_its_only_run_is_not_run_again(run: Run, tmp_path: Pa
     assert sorted(listed(tmp_path / "schedule.toml")) == ["tick"]
 
 
+def test_a_job_that_has_had_its_only_run_is_run_again_at_another_time(run: Run) -> None:
+    def text(what: str, year: int) -> str:
+        return toml("once", what, when=f'trigger = "date"\nrun_date = {year}-01-01T00:00:00Z\n')
+
+    running = run(text(SAY, 2020))
+    running.wait("job_executed", "once")
+    stop(running)
+    running = run(text('command = "echo new"', 2020) + toml("tick", SAY))
+    running.wait("job_executed", "tick", 2)
+    stop(running)
+    assert not running.of("job_started", "once")
+    running = run(text('command = "echo new"', 2021))
+    running.wait("job_executed", "once")
+    stop(running)
+    assert [each["line"] for each in running.of("job_output")] == ["new"]
+
+
 def test_a_job_of_a_crontab_is_run_at_each_start_only_if_it_says_so(
     run: Run, tmp_path: Path
 ) -> None:

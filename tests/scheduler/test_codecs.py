@@ -129,12 +129,24 @@ def test_the_text_is_this_one_to_the_byte() -> None:
     assert ['"misfire_grace_time":1.0' in text for text in texts] == [False, True]
 
 
-def test_json_is_written_alike_without_the_encoder_of_c(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [
+        None,
+        lambda: None,  # of other arguments
+        lambda *_: None,
+        lambda *_: lambda value, level: ("null",),
+        lambda *_: json.JSONEncoder(ensure_ascii=False).iterencode,  # with blanks
+    ],
+)
+def test_json_is_written_alike_without_the_encoder_of_c(
+    other: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     value = {"\u00e4": [1, 1.5, None, "\u20ac", {"$": True}], "": ()}
     text = compact.encode(value)
     assert text == '{"\u00e4":[1,1.5,null,"\u20ac",{"$":true}],"":[]}'
-    for other in (lambda *_: None, None):
-        monkeypatch.setattr("json.encoder.c_make_encoder", other)
+    with monkeypatch.context() as patched:  # json makes use of it as well
+        patched.setattr("json.encoder.c_make_encoder", other)
         plain = compact._made_once()
     assert plain(value) == text
     for encode in (compact.encode, plain):
