@@ -91,7 +91,7 @@ def check(schedule: Schedule, right: list[int], low: int, high: int) -> None:
     assert not cells[filled]
     back = []
     found = schedule.previous(high)
-    while found is not None and found >= low:
+    while found is not None and found >= low and len(back) <= len(right):
         back.append(found)
         found = schedule.previous(found)
     assert back[::-1] == right
