@@ -149,6 +149,22 @@ def test_a_random_history_keeps_the_order(size: int) -> None:
     assert [when for when, _ in popped] == sorted(when for when, _ in popped)
 
 
+@pytest.mark.parametrize("size", [*range(1, 31), 85, 86, 200])
+def test_what_is_left_of_many_keeps_its_order(size: int) -> None:
+    """Down to the last one: what is taken out leaves its row at first, then all leave at once."""
+    rng = random.Random(size)
+    heap = DueHeap()
+    rows = {}
+    for n in range(size):
+        when = rng.randrange(size // 3 + 1)
+        rows[heap.push(when, n)] = (when, n)
+    for handle in rng.sample(list(rows), size):
+        assert heap.remove(handle) == rows.pop(handle)[1]
+        heap._check()
+        assert list(heap) == sorted(rows.values())
+        assert [heap.when(each) for each in rows] == [when for when, _ in rows.values()]
+
+
 @pytest.mark.parametrize("handle", [-1, 0, 1, 5, 2**31, 2**40, 2**62, -(2**62)])
 def test_a_handle_that_never_was(handle: int) -> None:
     heap = DueHeap()

@@ -34,6 +34,7 @@ class TableAndModel(RuleBasedStateMachine):
         # By key: the instant and the order of arrival, while it waits for one.
         self.waiting: dict[str, tuple[int, int]] = {}
         self.claims: list[Thing] = []
+        self.gone: list[Thing] = []
         self.arrivals = 0
 
     def wait(self, thing: Thing, instant: int | None) -> None:
@@ -44,9 +45,15 @@ class TableAndModel(RuleBasedStateMachine):
             self.arrivals += 1
             self.waiting[thing.id] = (instant, self.arrivals)
 
+    def leave(self, thing: Thing) -> None:
+        """Have the model know that an entry is taken out; a claim on it has ended."""
+        self.wait(thing, None)
+        del self.entries[thing.id]
+        self.gone.append(thing)
+
     def enter(self, thing: Thing) -> None:
         if thing.id in self.entries:
-            self.wait(self.entries[thing.id], None)
+            self.leave(self.entries[thing.id])
         self.entries[thing.id] = thing
         self.wait(thing, thing._next_run)
 
@@ -91,7 +98,7 @@ class TableAndModel(RuleBasedStateMachine):
                 self.table.remove(key)
             return
         self.table.remove(key)
-        self.wait(self.entries.pop(key), None)
+        self.leave(self.entries[key])
 
     @rule(now=st.integers(-6, 6), limit=st.integers(0, 5))
     def claim(self, now: int, limit: int) -> None:
@@ -106,26 +113,29 @@ class TableAndModel(RuleBasedStateMachine):
     def holds(self, thing: Thing) -> bool:
         return any(each is thing for each in self.claims)
 
+    def some(self) -> st.SearchStrategy[Thing]:
+        """Draw an entry, or one that is not there any more."""
+        return st.sampled_from([*self.entries.values(), *self.gone])
+
     @rule(data=st.data(), instant=INSTANTS)
     def advance(self, data: st.DataObject, instant: int | None) -> None:
         if not self.entries:
             return
-        things = data.draw(st.lists(st.sampled_from([*self.entries.values()]), unique=True))
+        things = data.draw(st.lists(self.some(), unique=True))
         held = [self.holds(thing) for thing in things]
         assert self.table.advance([(thing, 0, instant) for thing in things]) == held
         for thing, holds in zip(things, held, strict=True):
-            if holds:
+            if holds and instant is None:
+                self.leave(thing)
+            elif holds:
                 self.wait(thing, instant)
-                if instant is None:
-                    del self.entries[thing.id]
-                else:
-                    assert thing._next_run == instant
+                assert thing._next_run == instant
 
     @rule(data=st.data(), until=st.integers(-5, 5), offer=st.booleans())
     def give_back(self, data: st.DataObject, until: int, offer: bool) -> None:
         if not self.entries:
             return
-        thing = data.draw(st.sampled_from([*self.entries.values()]))
+        thing = data.draw(self.some())
         holds = self.holds(thing)
         if offer:
             self.table.release(thing, until)
@@ -137,9 +147,8 @@ class TableAndModel(RuleBasedStateMachine):
     @rule()
     def clear(self) -> None:
         self.table.clear()
-        for thing in self.entries.values():
-            self.wait(thing, None)
-        self.entries.clear()
+        for thing in [*self.entries.values()]:
+            self.leave(thing)
 
     @invariant()
     def agree(self) -> None:
