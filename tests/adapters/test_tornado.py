@@ -568,9 +568,15 @@ def test_ctrl_c_leaves_nothing_behind(loop: str) -> None:
         import asyncio, threading
         from tornado.ioloop import IOLoop
         from tocsin.adapters import TornadoScheduler
+        going = threading.Event()
+        def tell():
+            going.wait()  # a pool does not wait for a thread whose start is interrupted
+            print("ready", flush=True)
+        async def go_on():
+            going.set()
         scheduler = TornadoScheduler()
-        scheduler.add_job(print, args=["ready"], kwargs={"flush": True})
-        scheduler.add_job(asyncio.sleep, "interval", seconds=0.01, args=[0])
+        scheduler.add_job(tell)
+        scheduler.add_job(go_on, "interval", seconds=0.01)
         """)
         + textwrap.dedent(LOOPS[loop])
         + textwrap.dedent("""
