@@ -145,6 +145,22 @@ class ShardStoreCompliance(SharedStoreCompliance):
         self.clock.advance(self.lease / 2)
         assert self.recovered(store) == []
 
+    def test_what_was_taken_over_before_is_given_though_the_next_take_over_fails(self) -> None:
+        store = self.break_take_over(True)
+
+        def unavailable() -> list[Any]:
+            raise Unavailable("the connection broke")
+
+        store._orphans = unavailable
+        found = {each.job_id: each for each in self.recovered(store)}
+        assert found.keys() == {"once", "again"}
+        self.told(found["once"])
+        self.clock.advance(self.lease / 2)
+        with pytest.raises(Unavailable):
+            self.recovered(store)
+        del store._orphans
+        assert self.recovered(store) == []
+
     @pytest.mark.parametrize("arrived", [True, False])
     def test_what_may_have_been_taken_over_is_left_to_others(self, arrived: bool) -> None:
         store = self.break_take_over(arrived)
