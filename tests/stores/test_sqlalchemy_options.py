@@ -455,12 +455,14 @@ def test_a_lock_of_sqlite_ends_in_an_error_of_sqlalchemy(
 ) -> None:
     store = opened(url, engine_options={"connect_args": {"timeout": 0}})
     store.add_job(job(store, "a", -1.0))
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
     for _ in range(2):
-        with create_engine(url, isolation_level="AUTOCOMMIT").connect() as other:
+        with engine.connect() as other:
             other.exec_driver_sql("BEGIN IMMEDIATE")
             with pytest.raises(DBAPIError, match="locked"):
                 store.claim(now(store), 10)
             other.exec_driver_sql("ROLLBACK")
+    engine.dispose()
     # The connection that it had is as good as new.
     (claimed,) = store.claim(now(store), 10)
     assert store.advance([(claimed, claimed._next_run, None)]) == [True]
