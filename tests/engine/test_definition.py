@@ -423,6 +423,11 @@ def test_the_order_of_questions_does_not_matter(tz: Jumps, data: st.DataObject) 
         assert (local * SECOND < segment.floor) == repeated
 
 
+def test_a_zone_remembers_no_answer_at_first() -> None:
+    assert Zone(Jumps(3600, [])).at(0).offset == 3600 * SECOND
+    assert Zone(Jumps(3600, [])).reaching(0).offset == 3600 * SECOND
+
+
 @pytest.mark.parametrize("second", [0, 1, 1800, 3599])
 def test_a_table_that_starts_in_a_repeated_hour_knows_it(second: int) -> None:
     """A first question has the table start two years before it."""
@@ -680,7 +685,8 @@ ZONED = timezone(timedelta(hours=5, minutes=30, seconds=1, microseconds=1))
 
 def test_an_offset_counts_to_the_microsecond() -> None:
     offset = 19_801_000_001
-    assert zone_of(ZONED).at(0).offset == offset
+    found = zone_of(ZONED).at(0).offset
+    assert (type(found), found) == (int, offset)
     assert cron(UTC).instant(datetime(1970, 1, 1, 0, 0, 0, 5, tzinfo=ZONED)) == 5 - offset
     west = timezone(-timedelta(days=0, hours=3, microseconds=2))
     assert cron(UTC).instant(datetime(1970, 1, 1, tzinfo=west)) == 3 * 3600 * SECOND + 2
