@@ -11,6 +11,7 @@ from pathlib import Path
 
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.schedulers.background import BackgroundScheduler
+from sqlalchemy.pool import NullPool
 from support.programs import printed
 
 TEXT = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
@@ -21,7 +22,9 @@ def test_the_commands_print_what_the_page_says(tmp_path: Path) -> None:
     (schedule,) = (block for language, block in BLOCKS if language == "toml")
     (tmp_path / "schedule.toml").write_text(schedule)
     url = f"sqlite:///{tmp_path / 'old.sqlite'}"
-    scheduler = BackgroundScheduler(timezone="UTC", jobstores={"default": SQLAlchemyJobStore(url)})
+    # APScheduler's own pool would leave a connection open.
+    store = SQLAlchemyJobStore(url, engine_options={"poolclass": NullPool})
+    scheduler = BackgroundScheduler(timezone="UTC", jobstores={"default": store})
     scheduler.start(paused=True)
     scheduler.add_job("json:dumps", "cron", hour=3, args=["x"], id="job")
     scheduler.shutdown()
