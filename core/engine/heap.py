@@ -193,7 +193,7 @@ class DueHeap:
         places = capi.int32s(self._place)
         for slot in range(size, size + more):
             places[2 * slot] = -3 - slot
-        places[2 * (size + more - 1)] = -2 - self._free
+        places[2 * (size + more - 1)] = -1  # the last one: none was free
         self._free = size
 
     def _find(self, handle: int) -> int:
@@ -316,7 +316,7 @@ def settle(
     start = place
     while place > 0:
         up = 3 * ((place - 1) // 4)
-        if rows[up] < when or (rows[up] == when and rows[up + 1] < order):
+        if rows[up] <= when:  # what goes up came last of all
             break
         rows[3 * place] = rows[up]
         rows[3 * place + 1] = rows[up + 1]
