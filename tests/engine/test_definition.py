@@ -423,6 +423,12 @@ def test_the_order_of_questions_does_not_matter(tz: Jumps, data: st.DataObject) 
         assert (local * SECOND < segment.floor) == repeated
 
 
+def test_a_fixed_offset_is_one_segment() -> None:
+    for segment in (Zone(UTC).at(0), Zone(UTC).reaching(0)):
+        found = (segment.start, segment.end, segment.offset, segment.floor)
+        assert found == (-FOREVER, FOREVER, 0, -FOREVER)
+
+
 def test_a_zone_remembers_no_answer_at_first() -> None:
     assert Zone(Jumps(3600, [])).at(0).offset == 3600 * SECOND
     assert Zone(Jumps(3600, [])).reaching(0).offset == 3600 * SECOND
