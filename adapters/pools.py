@@ -79,21 +79,26 @@ class ThreadPoolExecutor(BaseExecutor):
             # From Python 3.12 on, no thread can be started once the main thread has ended.
             with self._mutex:
                 for _ in range(self.max_workers):
-                    self._start_thread()
+                    self._start_thread(self._queue, self._idle)
                     self._idle.release()
 
     def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
         with self._mutex:
             if not self._open:
                 raise RuntimeError("the thread pool has been shut down")
-            if not self._idle.acquire(blocking=False) and len(self._threads) < self.max_workers:
-                self._start_thread()
-            self._queue.put((job, run_times))
+            queue, idle = self._queue, self._idle
+            if not idle.acquire(blocking=False) and len(self._threads) < self.max_workers:
+                self._start_thread(queue, idle)
+                if queue is not self._queue:  # shut down meanwhile, by the handler of a signal
+                    queue.put(None)
+                    self._threads.clear()
+                    raise RuntimeError("the thread pool has been shut down")
+            queue.put((job, run_times))
 
-    def _start_thread(self) -> None:
+    def _start_thread(self, queue: SimpleQueue[Any], idle: threading.Semaphore) -> None:
         thread = threading.Thread(
             target=self._work,
-            args=(self._queue, self._idle),
+            args=(queue, idle),
             name=f"{self._prefix}-{next(self._names)}",
             daemon=True,
         )

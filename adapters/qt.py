@@ -49,6 +49,9 @@ class QtScheduler(CallbackScheduler):
     _app: Any = None
     _thread: int | None = None
     _relaying = False
+    #: Whether Qt's thread is in the middle of a step, and the application has quit meanwhile.
+    _stepping_here = False
+    _quits = False
 
     def start(self, paused: bool = False) -> None:
         """Start in Qt's thread; see `BaseScheduler.start`.
@@ -75,8 +78,25 @@ class QtScheduler(CallbackScheduler):
         with suppress(RuntimeError):  # the application is gone already
             self._app.aboutToQuit.disconnect(self._bridge.quit)
 
+    def _process_jobs(self) -> float | None:
+        if not self.is_in_qt():
+            return super()._process_jobs()
+        self._stepping_here = True
+        try:
+            return super()._process_jobs()
+        finally:
+            self._stepping_here = False
+            if self._quits:
+                self._quit()
+
     def _quit(self) -> None:
-        """End with the application: nothing that is queued would be called any more."""
+        """End with the application: nothing that is queued would be called any more.
+
+        The handler of a signal may quit it in the middle of a step, which ends first.
+        """
+        self._quits = self._stepping_here
+        if self._quits:
+            return
         if self.state != STATE_STOPPED:
             self.shutdown()
         for executor in self._executors.values():

@@ -8,7 +8,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime, timezone
-from threading import Lock
+from threading import RLock
 from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,8 @@ class BaseExecutor(ABC):
         self._running: dict[tuple[str | None, str], int] = {}
         # What is to be settled when an instance ends, by store and id.
         self._claims: dict[tuple[str | None, str], list[Claim]] = {}
-        self._mutex = Lock()
+        # The handler of a signal that strikes within may shut the scheduler down.
+        self._mutex = RLock()
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -418,7 +419,7 @@ class BaseExecutor(ABC):
 
     def after_fork(self) -> None:
         """Forget, in a forked child, the runs that only its parent has."""
-        self._mutex = Lock()
+        self._mutex = RLock()
         self._alone = {}
         self._running = {}
         self._claims = {}

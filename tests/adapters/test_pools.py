@@ -18,9 +18,11 @@ from tocsin.adapters import (
     ProcessPoolExecutor,
     ThreadPoolExecutor,
 )
-from tocsin.events import EVENT_JOB_EXECUTED
+from tocsin.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED
 from tocsin.executors import BaseExecutor
+from tocsin.testing import FakeScheduler
 
+PATIENCE = 20.0
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
 Run = Callable[[BaseExecutor, Callable[[], Any]], Any]
 
@@ -54,6 +56,41 @@ def test_each_thread_begins_with_the_initializer(run: Run) -> None:
     found = run(executor, lambda: (local.text, threading.current_thread().name))
     assert found[0] == "ready"
     assert found[1].startswith("shop")
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_signal_that_shuts_down_as_a_thread_is_started(before: bool) -> None:
+    """Its handler runs in the middle of a call, with what the call has locked."""
+
+    class Interrupted(ThreadPoolExecutor):
+        def _start_thread(self, *arguments: Any) -> None:
+            if before:
+                handle()
+            super()._start_thread(*arguments)
+            if not before:
+                handle()
+
+    def handle() -> None:
+        started.extend(set(threading.enumerate()) - threads)
+        scheduler.shutdown()
+
+    threads = set(threading.enumerate())
+    started: list[threading.Thread] = []
+    scheduler = FakeScheduler(executors={"default": Interrupted()}, timezone="UTC")
+    recorder = Recorder()
+    scheduler.add_listener(recorder)
+    scheduler.start()
+    scheduler.add_job(threading.get_ident)
+    done = threading.Thread(target=scheduler.clock.advance, args=(0,), daemon=True)
+    done.start()
+    done.join(PATIENCE)
+    assert not done.is_alive()
+    assert not scheduler.running
+    for thread in {*started, *threading.enumerate()} - threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    (event,) = recorder.of(EVENT_JOB_ERROR)
+    assert "shut down" in str(event.exception)
 
 
 def test_a_thread_works_though_its_initializer_fails(

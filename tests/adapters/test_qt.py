@@ -657,6 +657,36 @@ def test_an_interrupt_quits_the_application(binding: str, how: str, code: int) -
     assert out == "False True\n"
 
 
+QUIT = """
+import sys, threading
+from importlib import import_module
+
+core = import_module(f"{sys.argv[1]}.QtCore")
+from tocsin.adapters import QtScheduler, ThreadPoolExecutor
+
+class Interrupted(ThreadPoolExecutor):
+    def _start_thread(self, *arguments):
+        app.exit(3)  # as the handler of a signal may that strikes here
+        super()._start_thread(*arguments)
+
+app = core.QCoreApplication([])
+scheduler = QtScheduler(executors={"default": Interrupted()})
+scheduler.add_job(print, args=["ran"])
+scheduler.start()
+code = app.exec()
+print(scheduler.running, threading.enumerate() == [threading.main_thread()])
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("binding", ["PySide6", "PyQt6"])
+def test_an_application_that_quits_in_the_middle_of_a_step(binding: str) -> None:
+    """The step ends first, and what it hands over is run."""
+    done = run_python(QUIT, binding)
+    assert (done.returncode, done.stderr) == (3, "")
+    assert done.stdout == "ran\nFalse True\n"
+
+
 BATCH = """
 import sys
 from datetime import datetime, timedelta, timezone
