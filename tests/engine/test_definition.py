@@ -444,8 +444,109 @@ def test_a_table_that_starts_in_a_repeated_hour_knows_it(second: int) -> None:
     assert zone.reaching((second + 3600) * SECOND).offset == 7200 * SECOND
 
 
-@pytest.mark.parametrize("tz", [Jumps(0, [(0, 3600), (30 * DAY, 0), (60 * DAY, 7200)]), UTC])
-def test_segments_fill_all_of_time(tz: tzinfo) -> None:
+class Counted(Jumps):
+    """A zone that counts how often it is asked."""
+
+    asked = 0
+
+    def fromutc(self, when: datetime) -> datetime:
+        self.asked += 1
+        return super().fromutc(when)
+
+
+class Jump(tzinfo):
+    """A zone whose clock goes from UTC to an hour ahead of it, at an instant."""
+
+    def __init__(self, instant: int) -> None:
+        self.instant = instant
+
+    def fromutc(self, when: datetime) -> datetime:
+        instant = (when.replace(tzinfo=None) - EPOCH) // timedelta(microseconds=1)
+        return when + timedelta(hours=instant >= self.instant)
+
+
+@pytest.mark.parametrize("year", [2, 1900, 2026, 2500, 9998])
+@pytest.mark.parametrize("past", [-2, -1, 0, 1, 2, 1_234_567_891])
+def test_a_jump_is_found_to_the_microsecond(year: int, past: int) -> None:
+    jump = midnight(date(year, 6, 1)) + past
+    zone = Zone(Jump(jump))
+    before, after = zone.at(jump - 1), zone.at(jump)
+    assert (before.end, before.offset) == (jump, 0)
+    assert (after.start, after.offset, after.floor) == (jump, 3600 * SECOND, jump)
+    bounds = (before.start, before.end, before.floor, after.start, after.end, after.floor)
+    assert {type(each) for each in bounds} == {int}
+
+
+@pytest.mark.parametrize(("year", "apart"), [(2026, 3), (3000, 28)])
+def test_changes_are_told_apart_by_few_questions(year: int, apart: int) -> None:
+    """A first question has four years looked at, and each change looked for by the hour."""
+    start = midnight(date(year, 1, 1)) // SECOND
+    for day in range(apart + 1):
+        first = start + day * DAY
+        last = first + apart * DAY
+        tz = Counted(0, [(first, 3600), (last, 0)])
+        zone = Zone(tz)
+        zone.at(start * SECOND)
+        for second in (first - 1, first, last - 1, last):
+            assert zone.at(second * SECOND).offset == tz.offset(second) * SECOND
+        assert tz.asked < 4 * 366 // apart + 40
+
+
+@pytest.mark.parametrize("hours", [-23, 0, 23])
+def test_a_table_does_not_answer_for_what_is_beyond_it(hours: int) -> None:
+    tz = Jumps(hours * 3600, [])
+    here = Zone(tz).at(0)
+    past = here.end + here.offset
+    assert here.floor == here.start + here.offset
+    for local in (here.floor - 1, here.floor, past - 1, past):
+        zone = Zone(tz)
+        zone.at(0)
+        segment = zone.reaching(local)
+        assert segment.floor <= local
+        assert segment.start <= local - segment.offset < segment.end
+
+
+def test_a_table_grows_only_to_the_side_that_is_asked_about() -> None:
+    zone = Zone(Jumps(0, [(0, 3600)]))
+    before, after = zone.at(-1), zone.at(0)
+    for left, right in ((before.start, after.start), (before.end - 1, after.end - 1)):
+        assert zone.at(left) is before
+        assert zone.at(right) is after
+    assert zone.at(after.end).end > after.end
+    assert zone.at(-1).start == before.start
+    end = zone.at(0).end
+    assert zone.at(before.start - 1).start < before.start
+    assert zone.at(0).end == end
+
+
+def test_a_zone_is_shared_if_it_has_a_hash() -> None:
+    class Unhashable(Jumps):
+        __hash__ = None  # type: ignore[assignment]
+
+    for kind, shared in ((Jumps, True), (Unhashable, False)):
+        tz = kind(3600, [])
+        assert zone_of(tz).at(0).offset == 3600 * SECOND
+        assert (zone_of(tz) is zone_of(tz)) is shared
+
+
+def test_a_zone_that_cannot_convert_says_so() -> None:
+    class Nowhere(tzinfo):
+        def __repr__(self) -> str:
+            return "Nowhere()"
+
+        def fromutc(self, when: datetime) -> datetime:
+            raise ValueError("no clock")
+
+    words = r"^time zone Nowhere\(\) can't convert from UTC: no clock$"
+    with pytest.raises(ValueError, match=words):
+        Zone(Nowhere()).at(0)
+
+
+@pytest.mark.parametrize(
+    ("tz", "offsets"),
+    [(Jumps(0, [(0, 3600), (30 * DAY, 0), (60 * DAY, 7200)]), [0, 3600, 0, 7200]), (UTC, [0])],
+)
+def test_segments_fill_all_of_time(tz: tzinfo, offsets: list[int]) -> None:
     zone = Zone(tz)
     here = zone.at(0)
     for instant in (here.start, here.end - 1):
@@ -458,6 +559,10 @@ def test_segments_fill_all_of_time(tz: tzinfo) -> None:
         found.insert(0, zone.at(found[0].start - 1))
         assert found[0].start < found[1].start <= found[0].end
     assert [zone.at(each.start).offset for each in found] == [each.offset for each in found]
+    whole = [zone.at(-FOREVER)]
+    while whole[-1].end < FOREVER:
+        whole.append(zone.at(whole[-1].end))
+    assert [each.offset for each in whole] == [each * SECOND for each in offsets]
 
 
 @given(
@@ -757,16 +862,6 @@ def test_fire_times_are_within_bounds_and_limit(
     cells = array("q", bytes(8 * room))
     filled = schedule.fill(cells, low, 30 * DAY * SECOND if high is None else high)
     assert list(cells[:filled]) == right[:room]
-
-
-class Counted(Jumps):
-    """A zone that counts how often it is asked."""
-
-    asked = 0
-
-    def fromutc(self, when: datetime) -> datetime:
-        self.asked += 1
-        return super().fromutc(when)
 
 
 def test_what_is_over_does_not_have_a_zone_looked_at_as_far_as_it_goes() -> None:
