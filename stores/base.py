@@ -237,6 +237,12 @@ class BaseJobStore(ABC):
     def _now(self) -> int:
         return 0 if self._scheduler is None else self._scheduler.now()
 
+    def before_fork(self) -> None:
+        """Come to the end of what a forked child must not have the middle of, and begin no more."""
+
+    def after_fork_in_parent(self) -> None:
+        """Go on where `before_fork` has stopped."""
+
     def after_fork(self) -> None:
         """Make the locks anew in a forked child, where whoever held them is gone."""
         self.__dict__.pop("_step_lock", None)

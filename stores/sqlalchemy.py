@@ -199,6 +199,14 @@ class SQLAlchemyJobStore(RowJobStore):
         if self._given_engine is None:
             self._engine.dispose()
 
+    def before_fork(self) -> None:
+        """End SQLite's transaction: its library keeps in the process which locks are held."""
+        self._turn.__enter__()
+
+    def after_fork_in_parent(self) -> None:
+        """Let others have their turn again."""
+        self._turn.__exit__(None, None, None)
+
     def after_fork(self) -> None:
         """Forget, in a forked child, the connections and the member of its parent."""
         if self._stop is not None:

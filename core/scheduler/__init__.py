@@ -309,11 +309,36 @@ class BaseScheduler(JobCalls):
         )
 
 
+#: Held while this process is forked, and the stores that wait for that.
+_forking = threading.Lock()
+_waiting: list[BaseJobStore] = []
+
+
+def _before_fork() -> None:
+    _forking.acquire()
+    for scheduler in list(_started):
+        for store in scheduler._jobstores.values():
+            store.before_fork()
+            _waiting.append(store)
+
+
+def _after_fork_in_parent() -> None:
+    while _waiting:
+        _waiting.pop().after_fork_in_parent()
+    _forking.release()
+
+
 def _after_fork() -> None:
     for scheduler in list(_started):
         scheduler._after_fork()
     _started.clear()
+    _waiting.clear()
+    _forking.release()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork,
+    )

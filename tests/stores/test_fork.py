@@ -79,3 +79,47 @@ def test_a_forked_child_has_connections_of_its_own(
         url = found.url
     name = {"sqlalchemy": "tablename", "redis": "jobs_key", "mongodb": "database"}[kind]
     assert run_script(PROGRAM, kind, f"url={url}", f"{name}=forked").strip() == "['kept']"
+
+
+def test_a_child_of_sqlite_is_forked_between_transactions(tmp_path: Path) -> None:
+    """SQLite keeps in the process which locks are held: a child would find them held for ever."""
+    output = run_script(
+        """
+        import os, sys, threading, warnings
+        from tocsin.adapters import BackgroundScheduler
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # of fork with threads, from 3.12 on
+        scheduler = BackgroundScheduler(timezone="UTC")
+        scheduler.add_jobstore("sqlalchemy", url=sys.argv[1])
+        scheduler.start(paused=True)
+        store = scheduler._jobstores["default"]
+        inside, forked = threading.Event(), threading.Event()
+
+        def write(connection):
+            with store._database.transaction(connection):
+                inside.set()
+                forked.wait(0.5)  # in vain, for the fork waits for this
+
+        writer = threading.Thread(target=store._call, args=(write,))
+        writer.start()
+        inside.wait()
+        child = os.fork()
+        if child == 0:
+            try:
+                scheduler.start(paused=True)
+                scheduler.add_job(print, "interval", hours=1, id="child")
+                scheduler.shutdown()
+                os._exit(0)
+            except BaseException as error:
+                print(repr(error), flush=True)
+                os._exit(1)
+        forked.set()
+        writer.join()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        scheduler.add_job(print, "interval", hours=1, id="parent")
+        print(sorted(job.id for job in scheduler.get_jobs()))
+        scheduler.shutdown()
+        """,
+        f"sqlite:///{tmp_path / 'jobs.sqlite'}",
+    )
+    assert output.strip() == "['child', 'parent']"
