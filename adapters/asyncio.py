@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
+from inspect import CO_COROUTINE
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from tocsin.adapters.callback import CallbackScheduler
@@ -197,11 +199,13 @@ class AsyncIOExecutor(ThreadPoolExecutor):
             super().submit_jobs(runs, refused)
 
     def _begin(self, job: Job, times: Sequence[int], watched: bool) -> bool:
-        """Begin a run, on the loop; it releases itself."""
-        if self._is_for_loop(job.func):
-            self._spawn(job, times)
-        else:
-            self._do_submit_job(job, [job.moment(each) for each in times])
+        """Begin a run, on the loop; tell whether it has ended, else it releases itself."""
+        func = job._target
+        # What most functions are is found out without a call.
+        plain = type(func) is FunctionType and func.__code__.co_flags & CO_COROUTINE
+        if plain or self._is_for_loop(job.func):
+            return self._spawn(job, times, True)
+        self._do_submit_job(job, [job.moment(each) for each in times])
         return False
 
     def _is_for_loop(self, func: Callable[..., Any]) -> bool:
@@ -216,7 +220,7 @@ class AsyncIOExecutor(ThreadPoolExecutor):
 
     def _on_loop(
         self,
-        function: Callable[[Job, Sequence[datetime]], None],
+        function: Callable[[Job, Sequence[datetime]], object],
         job: Job,
         run_times: Sequence[datetime],
     ) -> None:
@@ -225,19 +229,25 @@ class AsyncIOExecutor(ThreadPoolExecutor):
         else:
             self._eventloop.call_soon_threadsafe(function, job, run_times)
 
-    def _spawn(self, job: Job, run_times: Sequence[datetime | int]) -> None:
+    def _spawn(self, job: Job, run_times: Sequence[datetime | int], releases: bool = False) -> bool:
+        """Make a task of a run; tell whether it has ended, if the caller ``releases`` it then."""
         left = iter(run_times)
         runs = self.run_async(job, left)
         if sys.version_info >= (3, 12) and self._eventloop.get_task_factory() is None:
             # It begins here and now; most coroutines end before they wait for anything, and
             # cost the loop nothing then.
+            if releases:
+                self._beginning = left
             task = asyncio.Task(runs, loop=self._eventloop, eager_start=True)
+            if releases:
+                self._beginning = None
             if task.done():
-                return
+                return releases
         else:
             task = self._eventloop.create_task(runs)
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, job, run_times, left))
+        return False
 
     def _ended(
         self,

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from threading import RLock
 from types import CoroutineType, FunctionType
@@ -53,6 +53,9 @@ class BaseExecutor(ABC):
 
     _scheduler: BaseScheduler
     _logger = logging.getLogger("tocsin.executors")
+    # The run times of a coroutine job that is just beginning: if it ends at once, who began it
+    # counts its instance no more.
+    _beginning: Iterator[Any] | None = None
 
     def __init__(self) -> None:
         # The jobs that run, by store and id: of those that allow one instance only, just that
@@ -237,7 +240,7 @@ class BaseExecutor(ABC):
 
     def _is_watched(self, job: Job) -> bool:
         """Tell whether a log or a grace time needs to know of each begin and end of a run."""
-        return self._logger.isEnabledFor(logging.INFO) or job.misfire_grace_time is not None
+        return job._rules.misfire_grace_time is not None or self._logger.isEnabledFor(logging.INFO)
 
     def run(self, job: Job, run_times: Iterable[datetime | int]) -> None:
         """Run a job in this thread, once for each run time, and report."""
@@ -293,8 +296,12 @@ class BaseExecutor(ABC):
                 else:
                     start = self._scheduler.clock.now()
                 try:
-                    func, args, kwargs = job.call()
-                    retval = await (func(*args, **kwargs) if kwargs else func(*args))
+                    func = job._target
+                    if type(func) is FunctionType:  # without arguments
+                        retval = await func()
+                    else:
+                        func, args, kwargs = job.call()
+                        retval = await (func(*args, **kwargs) if kwargs else func(*args))
                 except BaseException as error:
                     self.fail(job, moment_of(job, run_time), start, error)
                     if not isinstance(error, Exception):
@@ -303,7 +310,8 @@ class BaseExecutor(ABC):
                     if watched or listeners.mask & EVENT_JOB_EXECUTED:
                         self.succeed(job, moment_of(job, run_time), start, retval)
         finally:
-            self.release(job)
+            if run_times is not self._beginning:
+                self.release(job)
 
     def wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run to its end the coroutine that a job gave; here on an event loop of its own.

@@ -209,6 +209,8 @@ class Loop:
         ``full`` tells whether too many instances run elsewhere; None if there is no elsewhere.
         """
         rules, punctual = None, False
+        # Whether anybody hears of the end of a schedule.
+        logged, listeners = self.logger.isEnabledFor(logging.INFO), self.scheduler._listeners
         for (job, run_time, following), holds in steps:
             if not holds:
                 continue
@@ -230,7 +232,7 @@ class Loop:
                     if following is None:
                         self._finished(alias, job)
                     raise
-            if following is None:
+            if following is None and (logged or listeners.mask & EVENT_JOB_REMOVED):
                 self._finished(alias, job)
 
     def _refused(self, alias: str, job: Job, times: Sequence[int], error: Exception) -> None:
