@@ -149,11 +149,8 @@ class Zone:
             return self._segments
 
     def _prepend(self, low: int) -> None:
-        position, offset = self._marks[0]
-        found = self._scan(low, position)
-        if found[-1][1] == offset:
-            self._marks.pop(0)
-        self._marks[:0] = found
+        # What was the first mark begins no period: the last one that is found goes on there.
+        self._marks[:1] = self._scan(low, self._marks[0][0])
 
     def _append(self, high: int) -> None:
         self._marks += self._scan(self._sampled, high)[1:]
