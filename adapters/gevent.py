@@ -332,13 +332,17 @@ class GeventExecutor(BaseExecutor):
         refused: Callable[[Job, Sequence[int], Exception], object],
     ) -> None:
         """Submit many jobs; see `BaseExecutor.submit_jobs`."""
-        self._submit_here(runs, refused, self._begin)
+        try:
+            self._submit_here(runs, refused, self._enqueue)
+        finally:
+            self._feed_soon()
 
-    def _begin(self, job: Job, times: Sequence[int], watched: bool) -> bool:
-        self._do_submit_job(job, times)
-        return False
+    def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
+        self._enqueue(job, run_times, False)
+        self._feed_soon()
 
-    def _do_submit_job(self, job: Job, run_times: Sequence[datetime | int]) -> None:
+    def _enqueue(self, job: Job, run_times: Sequence[datetime | int], watched: bool) -> bool:
+        """Have a run wait for a greenlet, which releases it."""
         if not self._open:
             raise RuntimeError("the pool of greenlets has been shut down")
         if self.size is not None and self.when_full == "reject":
@@ -346,6 +350,9 @@ class GeventExecutor(BaseExecutor):
             if busy + len(self._waiting) >= self.size:
                 raise RuntimeError(f"all {self.size} greenlets of the pool are busy")
         self._waiting.append((job, run_times))
+        return False
+
+    def _feed_soon(self) -> None:
         if _is_here(self._hub):
             self._feed()
         else:
