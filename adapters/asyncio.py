@@ -203,9 +203,15 @@ class AsyncIOExecutor(ThreadPoolExecutor):
         func = job._target
         # What most functions are is found out without a call.
         plain = type(func) is FunctionType and func.__code__.co_flags & CO_COROUTINE
-        if plain or self._is_for_loop(job.func):
-            return self._spawn(job, times, True)
-        self._do_submit_job(job, [job.moment(each) for each in times])
+        if not plain and not self._is_for_loop(job.func):
+            self._do_submit_job(job, [job.moment(each) for each in times])
+            return False
+        self._beginning = left = iter(times)
+        task = self._make_task(self._run_async(job, left, watched))
+        self._beginning = None
+        if task.done():
+            return True
+        self._keep_task(task, job, times, left)
         return False
 
     def _is_for_loop(self, func: Callable[..., Any]) -> bool:
@@ -220,7 +226,7 @@ class AsyncIOExecutor(ThreadPoolExecutor):
 
     def _on_loop(
         self,
-        function: Callable[[Job, Sequence[datetime]], object],
+        function: Callable[[Job, Sequence[datetime]], None],
         job: Job,
         run_times: Sequence[datetime],
     ) -> None:
@@ -229,25 +235,29 @@ class AsyncIOExecutor(ThreadPoolExecutor):
         else:
             self._eventloop.call_soon_threadsafe(function, job, run_times)
 
-    def _spawn(self, job: Job, run_times: Sequence[datetime | int], releases: bool = False) -> bool:
-        """Make a task of a run; tell whether it has ended, if the caller ``releases`` it then."""
+    def _spawn(self, job: Job, run_times: Sequence[datetime]) -> None:
         left = iter(run_times)
-        runs = self.run_async(job, left)
-        if sys.version_info >= (3, 12) and self._eventloop.get_task_factory() is None:
+        task = self._make_task(self.run_async(job, left))
+        if not task.done():
+            self._keep_task(task, job, run_times, left)
+
+    def _make_task(self, runs: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        loop = self._eventloop
+        if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
             # It begins here and now; most coroutines end before they wait for anything, and
             # cost the loop nothing then.
-            if releases:
-                self._beginning = left
-            task = asyncio.Task(runs, loop=self._eventloop, eager_start=True)
-            if releases:
-                self._beginning = None
-            if task.done():
-                return releases
-        else:
-            task = self._eventloop.create_task(runs)
+            return asyncio.Task(runs, loop=loop, eager_start=True)
+        return loop.create_task(runs)
+
+    def _keep_task(
+        self,
+        task: asyncio.Task[None],
+        job: Job,
+        run_times: Sequence[datetime | int],
+        left: Iterator[datetime | int],
+    ) -> None:
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, job, run_times, left))
-        return False
 
     def _ended(
         self,

@@ -283,10 +283,15 @@ class BaseExecutor(ABC):
                     self.succeed(job, moment_of(job, run_time), start, retval)
         return True
 
-    async def run_async(self, job: Job, run_times: Iterable[datetime | int]) -> None:
+    def run_async(self, job: Job, run_times: Iterable[datetime | int]) -> Coroutine[Any, Any, None]:
         """Run a coroutine job on the running event loop, once for each run time, and report."""
+        return self._run_async(job, run_times, self._is_watched(job))
+
+    async def _run_async(
+        self, job: Job, run_times: Iterable[datetime | int], watched: bool
+    ) -> None:
+        """Do what `run_async` does; ``watched`` is what `_is_watched` tells of the job."""
         listeners = self._scheduler._listeners
-        watched = self._is_watched(job)
         try:
             for run_time in run_times:
                 if watched or listeners.mask & EVENT_JOB_STARTED:

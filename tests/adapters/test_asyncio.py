@@ -172,3 +172,36 @@ def test_a_step_that_a_subclass_overrides_is_asked_in_a_batch(step: str) -> None
         assert sorted(asked) == ["a", "b", "c"]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("factory", [None, lazily, getattr(asyncio, "eager_task_factory", lazily)])
+def test_a_run_is_counted_until_it_ends_also_one_within_another(factory: Any) -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(factory)
+        executor = AsyncIOExecutor()
+        ended: asyncio.Queue[str] = asyncio.Queue()
+        unblocked = asyncio.Event()
+
+        async def ends() -> None:
+            scheduler.run_job_now("inner")
+
+        async def waits() -> None:
+            await unblocked.wait()
+
+        async def inner() -> None:
+            assert executor.running > 1
+
+        async with AsyncIOScheduler(timezone="UTC", executors={"default": executor}) as scheduler:
+            scheduler.add_job(inner, id="inner", next_run_time=None, max_instances=2)
+            scheduler.add_listener(lambda event: ended.put_nowait(event.job_id), EVENT_JOB_EXECUTED)
+            scheduler.add_jobs({"func": each, "id": each.__name__} for each in (ends, waits))
+            names = [await asyncio.wait_for(ended.get(), PATIENCE) for _ in range(2)]
+            assert sorted(names) == ["ends", "inner"]
+            await asyncio.sleep(0)
+            assert executor.running == 1
+            unblocked.set()
+            assert await asyncio.wait_for(ended.get(), PATIENCE) == "waits"
+            await asyncio.sleep(0)
+            assert executor.running == 0
+
+    asyncio.run(main())
