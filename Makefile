@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-WORKERS ?= 2
+# One more than CI has processors: many tests wait.
+WORKERS ?= 3
 SERVER_PYTHON ?= $(BIN)/python
 FILE ?= examples/schedule.toml
 FOR ?= 15s
