@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from pymongo import MongoClient
-from pymongo.errors import AutoReconnect, ServerSelectionTimeoutError
+from pymongo.errors import AutoReconnect, InvalidURI, ServerSelectionTimeoutError
 from support import servers
 from support.rowstores import RowStoreCases, Ticking, claim, ids, job, started
 from support.schedulers import PATIENCE
@@ -445,6 +445,35 @@ def test_a_password_is_never_shown(caplog: pytest.LogCaptureFixture) -> None:
         shown.append(str(wrong.value))
     shown.append(caplog.text)
     assert not [text for text in shown for word in ("xyzzy", "plugh") if word in text]
+
+
+@pytest.mark.parametrize(
+    ("address", "quoted"),
+    [
+        ("mongodb://user:xyzzy/plugh@localhost/db", "plugh@localhost/db"),
+        (["mongodb://user:xyzzy?plugh=@localhost"], "plugh"),
+        ("mongodb://us@er:xyzzy@localhost/db", "xyzzy"),
+        ("mongodb://user:xy%2Fzzy@localhost/db", "user"),
+        ("localhost:port", "port"),
+    ],
+)
+def test_a_password_is_not_shown_where_the_driver_quotes_it(
+    monkeypatch: pytest.MonkeyPatch, address: str | list[str], quoted: str
+) -> None:
+    """The driver's error is what pymongo 4.18 says; 4.20 quotes nothing."""
+
+    def refuse(**_: object) -> None:
+        raise InvalidURI(f'Bad database name "{quoted}"')
+
+    monkeypatch.setattr("tocsin.stores.mongodb.MongoClient", refuse)
+    with pytest.raises(ValueError, match="can't be used") as wrong:
+        MongoDBJobStore(host=address)
+    said = str(wrong.value)
+    if quoted in ("user", "port"):
+        assert said.endswith(f'Bad database name "{quoted}"')
+    else:
+        assert quoted not in said
+        assert "percent-encoded, as by urllib.parse.quote_plus" in said
 
 
 def test_announcements_are_heard_by_the_others_only(
