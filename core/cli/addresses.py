@@ -91,6 +91,11 @@ def read_address(
     if not separator:
         hint = f"; for a file of SQLite write sqlite:///{text}" if Path(text).exists() else ""
         raise ValueError(f"{text!r} is no URL such as {_EXAMPLES}{hint}")
+    if _is_cut_off(url):
+        raise ValueError(
+            "the password in the URL ends early, at a character that needs percent-encoding,"
+            " such as %2F for a slash; urllib.parse.quote(password, safe='') gives it"
+        )
     kind = _KINDS.get(scheme.lower(), "sqlalchemy")
     known = options_of(kind)
     own_url = kind in ("sqlalchemy", "redis", "mongodb")
@@ -133,6 +138,15 @@ def _fetched(text: str) -> str:
         except OSError as error:
             raise ValueError(f"the file {name!r} can't be read: {error.strerror}") from error
     return text
+
+
+def _is_cut_off(url: str) -> bool:
+    """Tell whether what should be a port is a part of a password, of which the rest comes later."""
+    rest = url.partition("://")[2]
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    _, colon, port = authority.partition(":")
+    is_login = colon and "@" not in authority and not authority.startswith("[")
+    return bool(is_login and "@" in rest and not port.partition(",")[0].isdigit())
 
 
 def _password(base: str) -> str:

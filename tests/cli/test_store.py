@@ -397,6 +397,34 @@ def test_how_urls_become_options(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("scheme", ["mongodb", "redis", "etcd", "zookeeper", "postgresql+psycopg"])
+@pytest.mark.parametrize("password", ["xyzzy/plugh", "xyzzy?plugh", "xyzzy#plugh", "/plugh"])
+def test_a_password_that_ends_early_is_refused_and_not_shown(scheme: str, password: str) -> None:
+    result = tocsin("list", f"{scheme}://user:{password}@localhost/1")
+    assert result.exit_code == 2
+    words = " ".join(result.stderr.replace("│", " ").split())
+    assert "the password in the URL ends early" in words
+    assert "plugh" not in result.output
+    assert "xyzzy" not in result.output
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "zookeeper://h:2181,i/a@b",
+        "etcd://[::1]/a@b",
+        "etcd://h/a:b@c",
+        "sqlite:////home/a@b.c/d:e.sqlite",
+        "mongodb://u:p%2Fq@h:1/db",
+        "mongodb://u:p@h/db?appname=a@b",
+    ],
+)
+def test_addresses_with_an_at_sign_elsewhere(address: str) -> None:
+    assert read_address(address).shown == address.replace(":p%2Fq@", ":***@").replace(
+        ":p@", ":***@"
+    )
+
+
 @pytest.mark.parametrize("arguments", [("list",), ("pause", "sqlite:///x"), ("nosuch",), ()])
 def test_wrong_command_line(arguments: tuple[str, ...]) -> None:
     assert refused(2, *arguments)
