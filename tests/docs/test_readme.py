@@ -76,7 +76,10 @@ def test_a_start_ticks_until_ctrl_c(name: str, tmp_path: Path) -> None:
     program = tmp_path / "start.py"
     program.write_text(STARTS[name])
     after = programs.run(program, stop=signal.SIGINT, ready="tick")
-    assert set(after.split()) <= {"tick"}
+    # It may strike within the job, which has printed its line but not ended: that is reported.
+    errors = re.findall(r"^\w*(?:Error|Exception|Interrupt|Exit)\b.*", after, re.MULTILINE)
+    assert set(errors) <= {"KeyboardInterrupt"}
+    assert errors or set(after.split()) <= {"tick"}
 
 
 def test_the_start_of_qt_ticks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
