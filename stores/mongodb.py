@@ -744,24 +744,23 @@ def _connected(arguments: Mapping[str, Any]) -> Any:
                     f"{name}: unknown{suggestion(name, _OWN)}; MongoDBJobStore takes"
                     f" {', '.join(_OWN)}, and the options of pymongo.MongoClient"
                 ) from None
-        reason = _without_password(str(error), arguments.get("host"))
-        raise ValueError(f"the options of MongoDBJobStore can't be used: {reason}") from None
+        raise ValueError(_refusal(error, arguments.get("host"))) from None
     except (TypeError, ValueError) as error:
-        reason = _without_password(str(error), arguments.get("host"))
-        raise type(error)(f"the options of MongoDBJobStore can't be used: {reason}") from None
+        raise type(error)(_refusal(error, arguments.get("host"))) from None
 
 
-def _without_password(text: str, address: Any) -> str:
-    """Give what the driver says of an address, unless it quotes a part of its password.
+def _refusal(error: Exception, address: Any) -> str:
+    """Say what the driver says of its options, unless it quotes a part of a password.
 
     Where the password is not encoded, a part of it looks like another one of the address, which
     pymongo before 4.20 quotes.
     """
-    for each in [address] if isinstance(address, str) else address or ():
-        login = each.partition("://")[2].rpartition("@")[0]
-        if any(part and part in text for part in re.split("[:/?@=&]", login)[1:]):
-            return (
+    reason = str(error)
+    for each in address if isinstance(address, (list, tuple)) else [address]:
+        login = str(each).partition("://")[2].rpartition("@")[0]
+        if any(part and part in reason for part in re.split("[:/?@=&]", login)[1:]):
+            reason = (
                 "the driver's reason quotes a part of the password, and is not shown; is that"
                 " percent-encoded, as by urllib.parse.quote_plus?"
             )
-    return text
+    return f"the options of MongoDBJobStore can't be used: {reason}"
