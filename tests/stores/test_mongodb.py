@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,13 @@ Make = Callable[..., Any]
 _SECOND = 1_000_000
 
 
+#: Databases of this process of the tests, for all share a server.
+COMPLIANCE, SHARED, TROUBLE = (
+    f"{name}_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
+    for name in ("compliance", "shared", "trouble")
+)
+
+
 def emptied(url: str, database: str) -> None:
     with MongoClient[Any](url) as client:
         client.drop_database(database)
@@ -36,11 +44,11 @@ class TestMongoDBJobStore(JobStoreCompliance):
     @pytest.fixture(autouse=True)
     def server(self, mongodb: servers.SecantusDB) -> None:
         self.url = mongodb.url
-        emptied(self.url, "compliance")
+        emptied(self.url, COMPLIANCE)
 
     def make_store(self) -> MongoDBJobStore:
         return MongoDBJobStore(
-            "compliance", url=self.url, clock="scheduler", lease=120, socketTimeoutMS=60_000
+            COMPLIANCE, url=self.url, clock="scheduler", lease=120, socketTimeoutMS=60_000
         )
 
 
@@ -48,14 +56,14 @@ class TestMongoDBJobStoreShared(SharedStoreCompliance):
     @pytest.fixture(autouse=True)
     def server(self, mongodb: servers.SecantusDB) -> None:
         self.url = mongodb.url
-        emptied(self.url, "shared")
+        emptied(self.url, SHARED)
 
     def make_store(self, **options: Any) -> MongoDBJobStore:
-        return MongoDBJobStore("shared", url=self.url, **options)
+        return MongoDBJobStore(SHARED, url=self.url, **options)
 
     def write_record(self, job_id: str, text: str) -> None:
         with MongoClient[Any](self.url) as client:
-            client["shared"]["tocsin_jobs"].update_one({"_id": job_id}, {"$set": {"record": text}})
+            client[SHARED]["tocsin_jobs"].update_one({"_id": job_id}, {"$set": {"record": text}})
 
 
 class TestMongoDBJobStoreOnNX27017(TestMongoDBJobStore):
@@ -64,7 +72,7 @@ class TestMongoDBJobStoreOnNX27017(TestMongoDBJobStore):
     @pytest.fixture(autouse=True)
     def server(self, mongodb_nx: servers.NX27017) -> None:
         self.url = mongodb_nx.url
-        emptied(self.url, "compliance")
+        emptied(self.url, COMPLIANCE)
 
 
 _POSITIONAL = 'it has no "$" for the element that $elemMatch found, by which runs are taken over'
@@ -107,7 +115,7 @@ class TestMongoDBJobStoreSharedOnNX27017(TestMongoDBJobStoreShared):
     @pytest.fixture(autouse=True)
     def server(self, mongodb_nx: servers.NX27017, request: pytest.FixtureRequest) -> None:
         self.url = mongodb_nx.url
-        emptied(self.url, "shared")
+        emptied(self.url, SHARED)
         if request.function.__name__ in _NX_LACKS:
             reason = _NX_LACKS[request.function.__name__]
             request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
@@ -343,10 +351,10 @@ class TestMongoDBInTrouble(RowStoreCases):
     @pytest.fixture(autouse=True)
     def server(self, mongodb: servers.SecantusDB) -> None:
         self.url = mongodb.url
-        emptied(self.url, "trouble")
+        emptied(self.url, TROUBLE)
 
     def make(self, **options: Any) -> HardOfHearing:
-        return HardOfHearing("trouble", url=self.url, **options)
+        return HardOfHearing(TROUBLE, url=self.url, **options)
 
     def lose(self, store: Any, count: int) -> None:
         store.lost = count
