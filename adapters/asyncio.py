@@ -135,12 +135,16 @@ class AsyncIOScheduler(CallbackScheduler):
         else:
             loop.call_soon_threadsafe(function)
 
-    def _stop_timer(self) -> None:
+    def _watch(self, file: int, function: Callable[[], None]) -> Callable[[], object]:
+        self._eventloop.add_reader(file, function)
+        return partial(self._eventloop.remove_reader, file)
+
+    def _in_loop(self, function: Callable[[], None]) -> None:
         loop = self._eventloop
         if loop.is_running() and running_loop() is not loop:
-            loop.call_soon_threadsafe(self._drop_timer)
+            loop.call_soon_threadsafe(function)
         else:
-            self._drop_timer()
+            function()
 
     def _start_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         if running_loop() is self._eventloop:
@@ -193,26 +197,28 @@ class AsyncIOExecutor(ThreadPoolExecutor):
         refused: Callable[[Job, Sequence[int], Exception], object],
     ) -> None:
         """Submit many jobs; see `BaseExecutor.submit_jobs`."""
-        if running_loop() is self._eventloop:
-            self._submit_here(runs, refused, self._begin)
-        else:
+        if running_loop() is not self._eventloop:
             super().submit_jobs(runs, refused)
+            return
+        make_task = self._task_maker()
 
-    def _begin(self, job: Job, times: Sequence[int], watched: bool) -> bool:
-        """Begin a run, on the loop; tell whether it has ended, else it releases itself."""
-        func = job._target
-        # What most functions are is found out without a call.
-        plain = type(func) is FunctionType and func.__code__.co_flags & CO_COROUTINE
-        if not plain and not self._is_for_loop(job.func):
-            self._do_submit_job(job, [job.moment(each) for each in times])
+        def begin(job: Job, times: Sequence[int], watched: bool) -> bool:
+            """Begin a run; tell whether it has ended, else it releases itself."""
+            func = job._target
+            # What most functions are is found out without a call.
+            plain = type(func) is FunctionType and func.__code__.co_flags & CO_COROUTINE
+            if not plain and not self._is_for_loop(job.func):
+                self._do_submit_job(job, [job.moment(each) for each in times])
+                return False
+            self._beginning = left = iter(times)
+            task = make_task(self._run_async(job, left, watched))
+            self._beginning = None
+            if task.done():
+                return True
+            self._keep_task(task, job, times, left)
             return False
-        self._beginning = left = iter(times)
-        task = self._make_task(self._run_async(job, left, watched))
-        self._beginning = None
-        if task.done():
-            return True
-        self._keep_task(task, job, times, left)
-        return False
+
+        self._submit_here(runs, refused, begin)
 
     def _is_for_loop(self, func: Callable[..., Any]) -> bool:
         """Tell whether a function gives a coroutine."""
@@ -237,17 +243,18 @@ class AsyncIOExecutor(ThreadPoolExecutor):
 
     def _spawn(self, job: Job, run_times: Sequence[datetime]) -> None:
         left = iter(run_times)
-        task = self._make_task(self.run_async(job, left))
+        task = self._task_maker()(self.run_async(job, left))
         if not task.done():
             self._keep_task(task, job, run_times, left)
 
-    def _make_task(self, runs: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _task_maker(self) -> Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]:
+        """Give what makes a task of the loop of a coroutine."""
         loop = self._eventloop
         if sys.version_info >= (3, 12) and loop.get_task_factory() is None:
             # It begins here and now; most coroutines end before they wait for anything, and
             # cost the loop nothing then.
-            return asyncio.Task(runs, loop=loop, eager_start=True)
-        return loop.create_task(runs)
+            return partial(asyncio.Task, loop=loop, eager_start=True)
+        return loop.create_task
 
     def _keep_task(
         self,

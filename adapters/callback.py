@@ -1,15 +1,18 @@
-"""What the schedulers of event loops share: a timer made of callbacks."""
+"""What the schedulers of event loops share: steps that are calls of the loop."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from threading import get_ident
 from typing import Any
 
+from tocsin.adapters.alarms import Alarm, KernelAlarm, LoopAlarm
 from tocsin.claims import Claim
+from tocsin.clock import SystemClock
 from tocsin.scheduler import STATE_STOPPED, BaseScheduler
 
 __all__ = ["CallbackScheduler"]
@@ -19,13 +22,15 @@ class CallbackScheduler(BaseScheduler):
     """The base of schedulers that live in an event loop.
 
     A subclass says how to call a function later, how to call one soon from any thread, and how
-    to take a timer back; it names its loop at the start.
+    to take a timer back; it names its loop at the start. If its loop can watch files, it is
+    woken by a timer of the kernel's where there is one, for that is more punctual.
 
     With a store that blocks, jobs are claimed and handed over in a thread, so that the loop
     goes on meanwhile: executors of such schedulers take jobs from any thread.
     """
 
-    _timer: Any = None
+    #: Made by the first tick that has to set it.
+    _alarm: Alarm | None = None
     #: Whether a tick was asked for that has not begun.
     _woken = False
     #: Whether a step is under way, and whether another one was asked for meanwhile.
@@ -49,6 +54,17 @@ class CallbackScheduler(BaseScheduler):
     @abstractmethod
     def _call_soon(self, function: Callable[[], None]) -> None:
         """Call a function in the loop as soon as it can; from any thread."""
+
+    def _watch(self, file: int, function: Callable[[], None]) -> Callable[[], object]:
+        """Have the loop call a function whenever a file can be read; give what ends that.
+
+        Raises NotImplementedError where the loop can't.
+        """
+        raise NotImplementedError
+
+    def _in_loop(self, function: Callable[[], None]) -> None:
+        """Call a function in the loop's thread: now, if this is it or there is none yet."""
+        self._call_soon(function)
 
     def _aside(self, function: Callable[[], None]) -> bool:
         """Call a function in a thread, if this is the loop's thread and the loop goes on; or not.
@@ -131,7 +147,28 @@ class CallbackScheduler(BaseScheduler):
         if again:
             self.wakeup()
         elif wait is not None:
-            self._timer = self._call_later(wait, self._tick)
+            alarm = self._alarm or self._make_alarm()
+            if alarm is not None:
+                alarm.set(wait)
+
+    def _make_alarm(self) -> Alarm | None:
+        """Make what wakes the scheduler, in the loop; None if it was shut down meanwhile."""
+        with self._list_lock:  # a shutdown, which may be another thread's, takes what it finds
+            if self.state != STATE_STOPPED:
+                self._alarm = self._best_alarm()
+            return self._alarm
+
+    def _best_alarm(self) -> Alarm:
+        # Another clock may go by the time of the loop, which a test may set.
+        if isinstance(self.clock, SystemClock):
+            with suppress(OSError, NotImplementedError):
+                return KernelAlarm(self._watch, self._tick)
+        return LoopAlarm(self)
+
+    def _stop_timer(self) -> None:
+        alarm, self._alarm = self._alarm, None
+        if alarm is not None:
+            self._in_loop(alarm.close)
 
     def _close(self, wait: bool) -> None:
         worker, self._worker = self._worker, None
@@ -156,9 +193,10 @@ class CallbackScheduler(BaseScheduler):
 
     def _after_fork(self) -> None:
         super()._after_fork()
+        self._alarm = None
         self._worker = self._step = self._stores_closing = None
 
     def _drop_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            self._cancel(timer)
+        """Have the alarm not go off; in the loop."""
+        if self._alarm is not None:
+            self._alarm.clear()

@@ -156,9 +156,6 @@ class GeventScheduler(CallbackScheduler):
         if self._greenlet is not None:
             self._greenlet.join()
 
-    def _stop_timer(self) -> None:
-        self._drop_timer()
-
     def _close(self, wait: bool) -> None:
         try:
             if wait:
@@ -197,8 +194,16 @@ class GeventScheduler(CallbackScheduler):
     def _cancel(self, timer: Any) -> None:
         timer.close()
 
+    def _watch(self, file: int, function: Callable[[], None]) -> Callable[[], object]:
+        watcher = self._hub.loop.io(file, 1)
+        watcher.start(gevent.spawn, function)
+        return watcher.close  # type: ignore[no-any-return]
+
     def _call_soon(self, function: Callable[[], None]) -> None:
         _call_soon(self._hub, function)
+
+    def _in_loop(self, function: Callable[[], None]) -> None:
+        function()  # `shutdown` sees to it that this is the hub's thread
 
     def add_listener(self, callback: Callable[[Any], Any], mask: int = EVENT_ALL) -> None:
         """Call a function for each event that the mask has; see `BaseScheduler.add_listener`.
@@ -229,9 +234,11 @@ class GeventScheduler(CallbackScheduler):
         return GeventExecutor()
 
     def _after_fork(self) -> None:
+        alarm = self._alarm
         super()._after_fork()
         if _is_here(self._hub):
-            self._drop_timer()
+            if alarm is not None:
+                alarm.after_fork()
             self._stopped.set()
 
     def __enter__(self: _Self) -> _Self:

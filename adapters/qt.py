@@ -138,11 +138,22 @@ class QtScheduler(CallbackScheduler):
     def _call_soon(self, function: Callable[[], None]) -> None:
         self._made_bridge().called.emit(function)
 
-    def _stop_timer(self) -> None:
+    def _watch(self, file: int, function: Callable[[], None]) -> Callable[[], object]:
+        core = _qtcore()
+        notifier = core.QSocketNotifier(file, core.QSocketNotifier.Type.Read)
+        notifier.activated.connect(lambda *_: function())
+
+        def unwatch() -> None:
+            with suppress(RuntimeError):  # it is gone with the application
+                notifier.setEnabled(False)
+
+        return unwatch
+
+    def _in_loop(self, function: Callable[[], None]) -> None:
         if self.is_in_qt():
-            self._drop_timer()
+            function()
         else:
-            self._call_soon(self._drop_timer)
+            self._call_soon(function)
 
     def _start_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Run a listener's coroutine without stopping Qt's loop."""

@@ -291,7 +291,8 @@ class BaseExecutor(ABC):
         self, job: Job, run_times: Iterable[datetime | int], watched: bool
     ) -> None:
         """Do what `run_async` does; ``watched`` is what `_is_watched` tells of the job."""
-        listeners = self._scheduler._listeners
+        scheduler = self._scheduler
+        listeners = scheduler._listeners
         try:
             for run_time in run_times:
                 if watched or listeners.mask & EVENT_JOB_STARTED:
@@ -299,7 +300,7 @@ class BaseExecutor(ABC):
                     if start is None:
                         continue
                 else:
-                    start = self._scheduler.clock.now()
+                    start = scheduler.clock.now()
                 try:
                     func = job._target
                     if type(func) is FunctionType:  # without arguments

@@ -227,7 +227,7 @@ class TwistedExecutor(BaseExecutor):
                     self._waiting.remove(waiter)
                     fire.append(waiter[1])
         for deferred in fire:
-            self._scheduler._in_reactor(partial(deferred.callback, None))
+            self._scheduler._in_loop(partial(deferred.callback, None))
 
     def runs(self) -> list[Run]:
         """List the runs that have not ended."""
@@ -254,7 +254,7 @@ class TwistedExecutor(BaseExecutor):
             current = current_run.get()
             for run in self.runs():
                 if run.pending is not None and run is not current:
-                    self._scheduler._in_reactor(run.pending.cancel)
+                    self._scheduler._in_loop(run.pending.cancel)
 
     def after_fork(self) -> None:
         """Forget, in a forked child, the runs that only its parent has."""

@@ -9,10 +9,17 @@ from threading import get_ident
 from typing import Any, ClassVar, cast
 
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, succeed
-from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import (
+    IReactorFDSet,
+    IReactorFromThreads,
+    IReactorTime,
+    IReadDescriptor,
+)
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python import threadable
+from zope.interface import implementer
 
 from tocsin.adapters.callback import CallbackScheduler
 from tocsin.adapters.twisted.executor import Run, TwistedExecutor, current_run
@@ -26,6 +33,7 @@ from tocsin.executors import BaseExecutor
 from tocsin.scheduler import STATE_STOPPED
 
 _SECOND = 1_000_000
+_log = Logger()
 
 
 def _checked_reactor(value: Any) -> Any:
@@ -153,13 +161,13 @@ class TwistedScheduler(CallbackScheduler):
         return mine
 
     def _stop_timer(self) -> None:
-        self._in_reactor(self._drop_timer)
+        super()._stop_timer()
         if self._simulated is not None:
             self._simulated.clear()
 
     def _close(self, wait: bool) -> None:
         self._closing = Deferred()
-        self._in_reactor(partial(self._close_in_reactor, wait, self._limit, current_run.get()))
+        self._in_loop(partial(self._close_in_reactor, wait, self._limit, current_run.get()))
 
     def _close_in_reactor(self, wait: bool, limit: float, current: Run | None) -> None:
         trigger, self._trigger = self._trigger, None
@@ -234,8 +242,14 @@ class TwistedScheduler(CallbackScheduler):
         else:
             self.reactor.callFromThread(function)
 
-    def _in_reactor(self, function: Callable[[], None]) -> None:
-        """Call a function in the reactor's thread: now, if this is it or there is none yet."""
+    def _watch(self, file: int, function: Callable[[], None]) -> Callable[[], object]:
+        if not IReactorFDSet.providedBy(self.reactor):
+            raise NotImplementedError
+        watched = _WatchedFile(file, function)
+        self.reactor.addReader(watched)
+        return partial(self.reactor.removeReader, watched)
+
+    def _in_loop(self, function: Callable[[], None]) -> None:
         if self.is_in_reactor() or not self.reactor.running:
             function()
         else:
@@ -252,10 +266,34 @@ class TwistedScheduler(CallbackScheduler):
         def begin() -> None:
             Deferred.fromCoroutine(coroutine)
 
-        self._in_reactor(begin)
+        self._in_loop(begin)
 
     def _create_default_executor(self) -> BaseExecutor:
         return TwistedExecutor()
+
+
+@implementer(IReadDescriptor)
+class _WatchedFile:
+    """A file that is not the reactor's: it tells when it can be read, and leaves it to others."""
+
+    def __init__(self, file: int, function: Callable[[], None]) -> None:
+        self._file = file
+        self._function = function
+
+    def fileno(self) -> int:
+        return self._file
+
+    def doRead(self) -> None:  # noqa: N802
+        try:
+            self._function()
+        except BaseException:  # as for a delayed call; else the reactor would drop the file
+            _log.failure("Error in the scheduler's step")
+
+    def connectionLost(self, reason: object) -> None:  # noqa: N802
+        """Do nothing: it is the scheduler's to end."""
+
+    def logPrefix(self) -> str:  # noqa: N802
+        return "tocsin"
 
 
 def _check_usable(reactor: Any) -> None:

@@ -11,7 +11,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from support.schedulers import HARNESSES, PATIENCE, Harness, LoopHarness, Recorder
+from support.schedulers import (
+    HARNESSES,
+    PATIENCE,
+    Harness,
+    LoopHarness,
+    Recorder,
+    kernel_timers,
+)
 
 from tocsin.errors import SchedulerAlreadyRunningError, SchedulerNotRunningError
 from tocsin.events import (
@@ -37,6 +44,7 @@ ENDED = EVENT_JOB_EXECUTED | EVENT_JOB_ERROR
 @pytest.fixture(params=HARNESSES, ids=lambda kind: kind.name)
 def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
     before = set(threading.enumerate())
+    timers = kernel_timers()
     harness = request.param()
     yield harness
     harness.close()
@@ -49,6 +57,7 @@ def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
     for thread in left:
         thread.join(PATIENCE)
     assert not [thread for thread in left if thread.is_alive()], "threads were left behind"
+    assert kernel_timers() == timers, "timers were left behind"
 
 
 @pytest.fixture

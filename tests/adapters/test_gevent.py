@@ -29,6 +29,7 @@ from tocsin.events import (
     EVENT_SCHEDULER_STARTED,
 )
 from tocsin.scheduler import STATE_RUNNING, STATE_STOPPED
+from tocsin.scheduler.parts import FOREVER
 from tocsin.stores import MemoryJobStore
 from tocsin.testing import FakeScheduler
 
@@ -586,7 +587,7 @@ def settle(scheduler: GeventScheduler) -> None:
     """Add a job for later, and wait until the scheduler sleeps until then."""
     scheduler.add_job(gevent.sleep, "interval", hours=1)
     with gevent.Timeout(PATIENCE):
-        while scheduler._stepping() or scheduler._timer is None:
+        while scheduler._stepping() or scheduler._wake_at == FOREVER:
             gevent.sleep(0.001)
 
 

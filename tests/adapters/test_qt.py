@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from PySide6.QtCore import QCoreApplication, QEventLoop, Qt, QTimer
 from support.programs import python
-from support.schedulers import PATIENCE, QtHarness, Recorder
+from support.schedulers import PATIENCE, OtherClock, QtHarness, Recorder
 
 from tocsin.adapters import BackgroundScheduler, QtExecutor, QtScheduler
 from tocsin.adapters import qt as adapter
@@ -42,8 +42,8 @@ def harness() -> Iterator[QtHarness]:
 
 
 @pytest.fixture
-def scheduler(harness: QtHarness) -> Iterator[QtScheduler]:
-    scheduler = harness.make()
+def scheduler(harness: QtHarness, request: pytest.FixtureRequest) -> Iterator[QtScheduler]:
+    scheduler = harness.make(**getattr(request, "param", {}))
     assert isinstance(scheduler, QtScheduler)
     scheduler.recorder = Recorder()  # type: ignore[attr-defined]
     scheduler.add_listener(scheduler.recorder)  # type: ignore[attr-defined]
@@ -95,6 +95,11 @@ def test_coroutines_are_refused_where_they_would_freeze_the_windows(
     assert 'leave the job to the executor "default"' in str(event.exception)
 
 
+#: A timer of Qt's is set where the kernel has none, and for another clock than the computer's.
+with_qtimer = pytest.mark.parametrize("scheduler", [{"clock": OtherClock()}], indirect=True)
+
+
+@with_qtimer
 def test_the_timer_is_precise_and_outlives_a_lost_tick(
     harness: QtHarness, scheduler: QtScheduler, recorder: Recorder
 ) -> None:
@@ -114,6 +119,7 @@ def test_the_timer_is_precise_and_outlives_a_lost_tick(
     recorder.wait(EVENT_JOB_EXECUTED, job_id=job.id)
 
 
+@with_qtimer
 def test_timers_beyond_24_days_work(
     harness: QtHarness, scheduler: QtScheduler, recorder: Recorder
 ) -> None:

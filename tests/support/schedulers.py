@@ -7,9 +7,13 @@ any thread, while the harness runs the framework in a thread of its own.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, ClassVar
 
 from tocsin.events import EVENT_ALL, JobEvent, SchedulerEvent
@@ -50,6 +54,22 @@ class Recorder:
     def codes(self, job_id: str) -> list[int]:
         """Give the codes of a job's events in their order."""
         return [event.code for event in self.of(EVENT_ALL, job_id)]
+
+
+class OtherClock:
+    """The computer's clock, but not known as such: schedulers have to use their loops' timers."""
+
+    def now(self) -> int:
+        return time.time_ns() // 1000
+
+
+def kernel_timers() -> int:
+    """Count the timers of the kernel's that this process has."""
+    count = 0
+    for link in Path("/proc/self/fd").glob("*"):  # none where there is no Linux
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            count += "timerfd" in os.readlink(link)
+    return count
 
 
 class Harness:
@@ -356,12 +376,15 @@ class _GreenWaitEvent(threading.Event):
         return super().wait(timeout)
 
 
-HARNESSES: list[type[Harness]] = [
-    BlockingHarness,
-    BackgroundHarness,
+LOOP_HARNESSES: list[type[LoopHarness]] = [
     AsyncIOHarness,
     GeventHarness,
     TornadoHarness,
     TwistedHarness,
     QtHarness,
+]
+HARNESSES: list[type[Harness]] = [
+    BlockingHarness,
+    BackgroundHarness,
+    *LOOP_HARNESSES,
 ]
