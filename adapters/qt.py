@@ -285,22 +285,27 @@ class QtExecutor(BaseExecutor):
         refused: Callable[[Job, Sequence[int], Exception], object],
     ) -> None:
         """Submit many jobs; see `BaseExecutor.submit_jobs`."""
-        self._submit_here(runs, refused, self._begin)
-
-    def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
-        self._begin(job, run_times, None)
-
-    def _begin(self, job: Job, run_times: Sequence[datetime | int], watched: bool | None) -> bool:
         # Queued in any case: a job that runs a loop of its own, a dialog, must not hold the
         # scheduler up.
-        self._queue.append((job, run_times, watched))
-        if time.monotonic() - self._asked > _LOST:
+        try:
+            self._submit_here(runs, refused, self._enqueue)
+        finally:
             self._ask()
+
+    def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
+        self._enqueue(job, run_times, None)
+        self._ask()
+
+    def _enqueue(self, job: Job, run_times: Sequence[datetime | int], watched: bool | None) -> bool:
+        self._queue.append((job, run_times, watched))
         return False
 
     def _ask(self) -> None:
-        """Ask Qt's loop for a turn; from any thread."""
-        self._asked = time.monotonic()
+        """Ask Qt's loop for a turn if there is need of one and none is asked for; any thread."""
+        now = time.monotonic()
+        if not self._queue or now - self._asked <= _LOST:
+            return
+        self._asked = now
         try:
             self._scheduler._call_soon(self._take_turn)
         except BaseException:
@@ -321,9 +326,9 @@ class QtExecutor(BaseExecutor):
         As long as jobs wait, a turn is asked for: for what is left at the end, and for the loop
         that a job may run itself, which must not hold the others up.
         """
-        queue = self._queue
+        queue, monotonic = self._queue, time.monotonic
         self._active += 1
-        now = time.monotonic()
+        now = monotonic()
         try:
             while queue and now < enough:
                 if len(queue) > 1 and now - self._asked > _LOST:
@@ -339,13 +344,12 @@ class QtExecutor(BaseExecutor):
                         self._run(job, run_times, watched)
                     finally:  # it is alone, and has no claim
                         self._alone.pop((job._jobstore_alias, job.id), None)
-                now = time.monotonic()
+                now = monotonic()
         finally:
             with self._mutex:
                 self._active -= 1
                 self._settled.notify_all()
-            if queue and now - self._asked > _LOST:  # it was interrupted
-                self._ask()
+            self._ask()  # if it was interrupted
 
     def interrupted(self, error: BaseException) -> None:
         """Quit the application: in this thread SystemExit and Ctrl-C are meant for it."""
