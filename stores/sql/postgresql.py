@@ -16,6 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Text,
+    any_,
     bindparam,
     cast,
     column,
@@ -103,8 +104,9 @@ class PostgreSQL(Database):
         self.advance_on, self.advance_any = (
             self._advancing(me, ending) for ending in (False, True)
         )
-        # A run is looked for at a time, in the index: of a table that is thought to be empty, as
-        # it may have been when it was last vacuumed, all runs would be compared with all others.
+        # A run is looked for at a time, in the index, before any is deleted: of a table that is
+        # thought to be empty, as it may have been when it was last vacuumed, all runs would be
+        # compared with all others.
         settled = _given("run", job_id=Text, run_time=BigInteger, fence=BigInteger)
         place = column("ctid", _selectable=runs)
         found = (
@@ -119,9 +121,11 @@ class PostgreSQL(Database):
             .offset(literal_column("0"))  # what keeps the planner from another order
             .lateral("found")
         )
-        ended = select(found.c.ctid).select_from(settled.join(found, true())).cte("ended")
+        ended = select(found.c.ctid).select_from(settled.join(found, true()))
         self.delete_all_runs = delete(runs).where(
-            place == ended.c.ctid, select(lazily).scalar_subquery().is_not(None)
+            place == any_(func.array(ended.scalar_subquery())),
+            runs.c.member == me,  # also of a row that another takes meanwhile
+            select(lazily).scalar_subquery().is_not(None),
         )
         row = _given("entry", id=Text, next_run=BigInteger, record=Text)
         base = cast(self.clock(), BigInteger)
