@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from tocsin.adapters.callback import CallbackScheduler
 
 _NANOSECONDS = 1_000_000_000
-# From Linux's sys/timerfd.h and time.h. Python offers all this from 3.13 on only.
-_CLOCK_REALTIME = 0
+# From Linux's sys/timerfd.h; Python has a timerfd from 3.13 on only.
 _TFD_TIMER_ABSTIME = 1
 _TFD_TIMER_CANCEL_ON_SET = 2
 #: Has a call of a scheduler made whenever a file can be read; gives what ends that.
@@ -34,10 +33,7 @@ class Alarm(Protocol):
         """Do not go off."""
 
     def close(self) -> None:
-        """Never go off again."""
-
-    def after_fork(self) -> None:
-        """Be no more, in a forked child whose loop has become its own."""
+        """Never go off again; in a forked child as well, whose parent's goes on."""
 
 
 class LoopAlarm:
@@ -58,7 +54,7 @@ class LoopAlarm:
         if timer is not None:
             self._scheduler._cancel(timer)
 
-    close = after_fork = clear
+    close = clear
 
 
 class KernelAlarm:
@@ -77,7 +73,7 @@ class KernelAlarm:
         self._set = False
         self._value = (ctypes.c_long * 4)()  # its interval and its time: seconds, nanoseconds
         self._settime = _library().timerfd_settime
-        self._file = _library().timerfd_create(_CLOCK_REALTIME, os.O_CLOEXEC | os.O_NONBLOCK)
+        self._file = _library().timerfd_create(time.CLOCK_REALTIME, os.O_CLOEXEC | os.O_NONBLOCK)
         if self._file < 0:
             _check(ctypes.get_errno())
         self._unwatch = watch(self._file, function)
@@ -100,12 +96,9 @@ class KernelAlarm:
             self._set = False  # not before: Ctrl-C may strike, and it would go off for ever
 
     def close(self) -> None:
-        """Never go off again."""
+        """Never go off again; the timer itself, which a child shares, is left as it is."""
         self._unwatch()
         self._close_file()
-
-    #: The timer itself, which a child shares with its parent, stays as it is.
-    after_fork = close
 
     def __del__(self) -> None:
         self._close_file()

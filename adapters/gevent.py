@@ -238,7 +238,7 @@ class GeventScheduler(CallbackScheduler):
         super()._after_fork()
         if _is_here(self._hub):
             if alarm is not None:
-                alarm.after_fork()
+                alarm.close()
             self._stopped.set()
 
     def __enter__(self: _Self) -> _Self:

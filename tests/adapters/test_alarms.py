@@ -28,7 +28,6 @@ from tocsin.adapters import AsyncIOScheduler
 from tocsin.adapters.alarms import KernelAlarm, LoopAlarm
 from tocsin.adapters.callback import CallbackScheduler
 from tocsin.events import EVENT_JOB_EXECUTED
-from tocsin.scheduler import STATE_STOPPED
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a timerfd")
 
@@ -52,9 +51,7 @@ def make(harness: LoopHarness) -> Iterator[Callable[..., Any]]:
         return scheduler
 
     yield make
-    for scheduler in made:
-        if scheduler.state != STATE_STOPPED:
-            harness.stop(scheduler)
+    harness.stop_all(made)
 
 
 def soon(seconds: float) -> datetime:
@@ -182,7 +179,7 @@ def test_it_looks_at_its_jobs_when_the_clock_is_set(
 @linux
 def test_a_forked_child_leaves_the_timer_of_its_parent_alone() -> None:
     output = run_script("""
-        import asyncio, os, sys, warnings
+        import asyncio, os
         from datetime import datetime, timedelta, timezone
         from tocsin.adapters import AsyncIOScheduler
 

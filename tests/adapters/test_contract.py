@@ -72,9 +72,7 @@ def make(harness: Harness) -> Iterator[Callable[..., BaseScheduler]]:
         return scheduler
 
     yield make
-    for scheduler in made:
-        if scheduler.state != STATE_STOPPED:
-            harness.stop(scheduler)
+    harness.stop_all(made)
 
 
 @pytest.fixture

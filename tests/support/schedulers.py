@@ -10,14 +10,14 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 from tocsin.events import EVENT_ALL, JobEvent, SchedulerEvent
-from tocsin.scheduler import BaseScheduler
+from tocsin.scheduler import STATE_STOPPED, BaseScheduler
 
 #: The longest that anything in these tests may take, in seconds; no test waits that long.
 PATIENCE = 20.0
@@ -94,6 +94,12 @@ class Harness:
     def stop(self, scheduler: BaseScheduler, wait: bool = True) -> None:
         """Shut it down; return when that has ended."""
         raise NotImplementedError
+
+    def stop_all(self, schedulers: Iterable[BaseScheduler]) -> None:
+        """Shut down those that have not been."""
+        for scheduler in schedulers:
+            if scheduler.state != STATE_STOPPED:
+                self.stop(scheduler)
 
     def close(self) -> None:
         """End the framework; afterwards none of its threads is left."""
